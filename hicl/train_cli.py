@@ -1,0 +1,146 @@
+"""The trainer's commands: thin, and importing nothing heavy until they run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hicl.errors import HiclError
+
+Cache = Annotated[Path, typer.Option(help="A cache made by `hicl preprocess`.")]
+Preset = Annotated[str | None, typer.Option(help="miniature (default) or scannet, the paper's.")]
+File = Annotated[Path | None, typer.Option("--config", help="TOML file with any of the settings.")]
+Epochs = Annotated[int | None, typer.Option(help="Epochs; the phases keep their proportions.")]
+Batch = Annotated[int | None, typer.Option(help="Scenes a step, over all processes.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any other setting: key=value, e.g. heads.tokens=512.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def _overrides(settings: list[str] | None, **options) -> dict[str, object]:
+    import tomllib
+
+    values = {key.replace("__", "."): value for key, value in options.items() if value is not None}
+    for setting in settings or ():
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise HiclError(f"--set {setting}: must be key=value")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()  # a word without quotes
+    return values
+
+
+def train(
+    cache: Cache,
+    exp: Annotated[str | None, typer.Option(help="I, II, III, IV or V of Table 2.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default 0.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default work/<exp>-seed<seed>.")] = None,
+    preset: Preset = None,
+    config: File = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out exactly.")] = False,
+    device: Device = "auto",
+    settings: Settings = None,
+) -> None:
+    """Train one experiment of Table 2 from a cache; many GPUs by `torchrun --nproc-per-node N -m hicl train …`."""
+    from hicl.train import config as configs
+
+    if resume and out is None:
+        raise HiclError("--resume needs the run's folder: --out")
+    if exp is None and not resume and config is None:
+        raise HiclError("which experiment? give --exp I, II, III, IV or V")
+    if resume and config is None and (out / "config.toml").exists():
+        config = out / "config.toml"
+    options = _overrides(
+        settings, experiment=exp, seed=seed, preset=preset, schedule__epochs=epochs, schedule__batch=batch
+    )
+    if config is not None:
+        options.pop("preset", None)
+    settled = configs.load(preset or "miniature", config, options)
+    out = out or Path("work") / f"{settled.experiment}-seed{settled.seed}"
+
+    from hicl.train import distributed, loop
+
+    try:
+        loop.train(cache, settled, out, resume, device)
+        leads = distributed.start(device).leads
+    finally:
+        distributed.stop()
+    if leads:
+        typer.echo(f"{out / 'model.safetensors'}: experiment {settled.experiment}, seed {settled.seed}")
+        typer.echo(f"next: hicl evaluate --run {out} --cache {cache}")
+
+
+def evaluate(
+    run: Annotated[Path, typer.Option(help="A finished run's folder.")],
+    cache: Cache,
+    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "val",
+    device: Device = "auto",
+) -> None:
+    """Per-class IoU, mIoU and accuracy on all labelled vertices of a split; writes them beside the model."""
+    from hicl.cache.reader import open_cache
+    from hicl.train import distributed, evaluate, figures
+
+    opened = open_cache(cache)
+    model = evaluate.load(run, distributed.start(device).device)
+    scores = evaluate.evaluate(model, opened, split, progress=True)
+    typer.echo(evaluate.report(scores))
+    typer.echo(f"written: {evaluate.save(scores, run, opened)}")
+    try:
+        typer.echo(f"written: {figures.confusion(scores, run / f'confusion-{split}.png')}")
+    except HiclError as missing:
+        typer.echo(f"no picture: {missing}")
+
+
+def table2(
+    cache: Cache,
+    out: Annotated[Path, typer.Option(help="Gets runs/, table2.json, table2.md and table2.png.")] = Path("results"),
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each experiment, with seeds 0, 1, …")] = 1,
+    preset: Preset = None,
+    config: File = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    device: Device = "auto",
+    settings: Settings = None,
+) -> None:
+    """Train and evaluate the five experiments of Table 2; finished runs are kept, stopped ones continued."""
+    from hicl.train import ablation
+    from hicl.train import config as configs
+
+    options = _overrides(settings, schedule__epochs=epochs, schedule__batch=batch)
+    settled = configs.load(preset or "miniature", config, options)
+    results = ablation.table2(cache, settled, out, list(range(seeds)), jobs=jobs, device=device)
+    typer.echo(ablation.markdown(results))
+    typer.echo(f"written: {out / 'table2.json'}")
+
+
+def curves(
+    run: Annotated[list[Path], typer.Option(help="A run trained with schedule.evaluate_every; repeat for more.")],
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("results/figure6.png"),
+) -> None:
+    """mIoU over epochs of some runs (the paper's Fig. 6)."""
+    from hicl.train import figures
+
+    typer.echo(f"written: {figures.miou_over_epochs(run, out)}")
+
+
+def features(
+    run: Annotated[Path, typer.Option(help="A finished run's folder.")],
+    cache: Cache,
+    scene: Annotated[list[str] | None, typer.Option(help="Two scenes; default the first two of val.")] = None,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("results/figure7.png"),
+    device: Device = "auto",
+) -> None:
+    """t-SNE of the features of two scenes and of their union (the paper's Fig. 7)."""
+    from hicl.cache.reader import open_cache
+    from hicl.train import distributed, evaluate, figures
+
+    opened = open_cache(cache)
+    model = evaluate.load(run, distributed.start(device).device)
+    scenes = scene or opened.scene_ids("val")[:2]
+    typer.echo(f"written: {figures.feature_map(model, opened, scenes, out)}")

@@ -1,0 +1,1 @@
+"""Raw scans to cache: points, views, sets, features and labels, each a stage of one scene."""

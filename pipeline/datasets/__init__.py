@@ -1,0 +1,1 @@
+"""Datasets: one file each, yielding scenes (see `scene.Scene`)."""

@@ -1,0 +1,123 @@
+"""PLY files, read with plyfile, and checked first: a header that lies about its counts is an error, not a crash."""
+
+from pathlib import Path
+
+import numpy as np
+
+from hicl.errors import HiclError
+
+_BYTES = {
+    **dict.fromkeys(("char", "uchar", "int8", "uint8"), 1),
+    **dict.fromkeys(("short", "ushort", "int16", "uint16"), 2),
+    **dict.fromkeys(("int", "uint", "int32", "uint32", "float", "float32"), 4),
+    **dict.fromkeys(("double", "float64"), 8),
+}
+
+
+def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """(vertex, faces): the vertices as a structured array, and int32 [T, 3], or None for a file without faces.
+
+    Polygons are cut into fans of triangles. Raises `HiclError` if the file is missing, isn't a PLY, is shorter or
+    longer than its header says, has no vertex, or a face points past the last one.
+    """
+    from plyfile import PlyData, PlyElementParseError, PlyHeaderParseError
+
+    style, elements, header = _header(path)
+    fewest, all_triangles = _sizes(style, elements, header)
+    found = path.stat().st_size
+    if found < fewest:
+        raise HiclError(f"{path}: its header promises {fewest} bytes or more but it has {found}; truncated or damaged")
+    # Known lengths make faces a plain array: milliseconds instead of seconds.
+    lists = {name: lines[0].split()[-1] for name, _, lines in elements if name == "face" and lines}
+    known = {name: {index: 3} for name, index in lists.items()} if found == all_triangles else {}
+    try:
+        with open(path, "rb") as file:
+            data = PlyData.read(file, known_list_len=known)
+            left_over = file.read(16)
+    except (PlyHeaderParseError, PlyElementParseError, ValueError, KeyError) as error:
+        raise HiclError(f"{path}: not what its header promises ({error}); truncated or damaged") from None
+    if left_over.strip():
+        raise HiclError(f"{path}: goes on after the counts in its header; damaged")
+    if "vertex" not in data:
+        raise HiclError(f"{path}: no element 'vertex'")
+    vertex = data["vertex"].data
+    if len(vertex) == 0 or not {"x", "y", "z"} <= set(vertex.dtype.names):
+        raise HiclError(f"{path}: no vertices with x, y and z")
+    faces = None
+    if "face" in data and len(data["face"].data):
+        faces = _triangles(data["face"].data[lists["face"]])
+        if faces.min() < 0 or faces.max() >= len(vertex):
+            raise HiclError(f"{path}: a face points to vertex {faces.max()} of {len(vertex)}")
+    return vertex, faces
+
+
+def vertex_count(path: Path) -> int:
+    """Number of vertices by the header alone. Raises `HiclError`."""
+    return next((count for name, count, _ in _header(path)[1] if name == "vertex"), 0)
+
+
+def xyz(vertex: np.ndarray, path: Path) -> np.ndarray:
+    """float32 [N, 3]. Raises `HiclError` if a coordinate is not finite."""
+    points = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
+    if not np.isfinite(points).all():
+        raise HiclError(f"{path}: vertex {int(np.argmin(np.isfinite(points).all(axis=1)))} is not finite")
+    return points
+
+
+def rgb(vertex: np.ndarray) -> np.ndarray | None:
+    """uint8 [N, 3], or None if the file has no colours."""
+    if not {"red", "green", "blue"} <= set(vertex.dtype.names):
+        return None
+    color = np.stack([vertex[name] for name in ("red", "green", "blue")], axis=1)
+    if color.dtype.kind == "f":
+        color = np.round(255 * np.clip(color, 0, 1))
+    return color.astype(np.uint8)
+
+
+def _header(path: Path) -> tuple[str, list[tuple[str, int, list[str]]], int]:
+    """(format, [(element, count, property lines)], bytes of the header)."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1 << 16)
+    except OSError as error:
+        raise HiclError(f"{path}: can't be read ({error.strerror})") from None
+    end = head.find(b"end_header")
+    newline = head.find(b"\n", end)
+    if not head.startswith(b"ply") or end < 0 or newline < 0:
+        raise HiclError(f"{path}: no PLY header")
+    style, elements = "", []
+    for line in head[:end].decode("ascii", "replace").splitlines():
+        words = line.split()
+        if words[:1] == ["format"] and len(words) > 1:
+            style = words[1]
+        elif words[:1] == ["element"]:
+            if len(words) != 3 or not words[2].isdigit():
+                raise HiclError(f"{path}: bad line in the PLY header: {line!r}")
+            elements.append((words[1], int(words[2]), []))
+        elif words[:1] == ["property"] and elements:
+            elements[-1][2].append(line)
+    return style, elements, newline + 1
+
+
+def _sizes(style: str, elements: list, header: int) -> tuple[int, int]:
+    """(fewest bytes the file can have, bytes it has if every list is a triangle)."""
+    if style == "ascii":
+        return header, -1
+    fewest = triangles = header
+    for _, count, properties in elements:
+        for line in properties:
+            kind, *rest = line.split()[1:]
+            if kind == "list":
+                fewest += count * _BYTES.get(rest[0], 1)
+                triangles += count * (_BYTES.get(rest[0], 1) + 3 * _BYTES.get(rest[1], 1))
+            else:
+                fewest += count * _BYTES.get(kind, 1)
+                triangles += count * _BYTES.get(kind, 1)
+    return fewest, triangles
+
+
+def _triangles(lists: np.ndarray) -> np.ndarray:
+    if lists.ndim == 2:
+        return np.ascontiguousarray(lists, np.int32)
+    fans = [(face[0], face[i], face[i + 1]) for face in lists for i in range(1, len(face) - 1)]
+    return np.array(fans, np.int32).reshape(-1, 3)
