@@ -1,0 +1,82 @@
+"""Which point of the scene is seen at which pixel of a posed RGB-D frame (HICL section 3.1: "depth filtering")."""
+
+import numpy as np
+
+from hicl.errors import FrameError
+from hicl.pipeline.datasets.scene import Camera
+from hicl.pipeline.kernels import project as kernels
+
+
+def checked_pose(pose: np.ndarray) -> np.ndarray:
+    """`pose` (camera to world, [4, 4]) as float64. Raises `FrameError` if it is no pose: ScanNet writes -inf where
+    tracking was lost; a matrix of zeros, a transposed one and an intrinsic matrix are met as well."""
+    pose = np.asarray(pose, np.float64)
+    if pose.shape != (4, 4):
+        raise FrameError(f"pose: expected a 4 x 4 matrix, found shape {pose.shape}; leave this frame out")
+    if not np.isfinite(pose).all():
+        raise FrameError("pose: not finite (tracking was lost); leave this frame out")
+    rotation = pose[:3, :3]
+    if (
+        np.abs(pose[3] - (0, 0, 0, 1)).max() > 1e-6
+        or np.abs(rotation.T @ rotation - np.eye(3)).max() > 0.1
+        or np.linalg.det(rotation) < 0
+    ):
+        raise FrameError(
+            f"pose: expected a rotation and a translation in metres, camera to world, found {pose.tolist()}; "
+            "correct the file or leave this frame out"
+        )
+    return pose
+
+
+def pinhole(camera: Camera) -> np.ndarray:
+    """float64 [4]: fx, fy, cx, cy."""
+    return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float64)
+
+
+def project(
+    xyz: np.ndarray,
+    pose: np.ndarray,
+    depth: np.ndarray,
+    depth_camera: Camera,
+    color_camera: Camera,
+    max_gap: float = 0.05,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of one view: the points that the frame sees, and where in its colour image.
+
+    xyz: float32 [N, 3] metres. pose: float64 [4, 4], camera to world. depth: float32 [h, w] metres along z, 0 = nothing
+    measured. Returns point int32 [P], ascending, and pixel uint16 [P, 2] (row, column) in the colour image.
+
+    A point is kept if its camera z > 0, its depth pixel lies in the depth image, the depth measured there is > 0 and
+    |depth - z| <= max_gap metres, and its colour pixel lies in the colour image. Both pixels are the nearest one,
+    floor(x + 0.5), as integer coordinates are pixel centres. Depth and colour are taken to be registered, that is, to
+    share the pose; each has its own intrinsics.
+
+    The pose is inverted as a general matrix, in float64: poses that trackers and exporters write are rotations to four
+    or five digits only, and the true inverse leads back to exactly the pixel that a back-projection with the same pose
+    came from, while the transpose is off by that error times the distance from the world's origin.
+
+    Raises `FrameError` for a pose that is none (see `checked_pose`) and for a depth image of another size than its
+    camera's.
+
+    Source: CLIP2Scene (runnanchen/CLIP2Scene f37dae7, pretrain/dataloader_scannet.py:139-197), from which 5 cm comes.
+    There, the depth pixel is rounded but the colour pixel truncated, z <= 0 isn't tested, the colour image is resized
+    and read with the depth camera's intrinsics, and a pose of -inf leads to an endless search for a crop.
+    """
+    if max(color_camera.height, color_camera.width) > 65536:
+        raise ValueError(f"colour image {color_camera.height} x {color_camera.width}: pixels are stored in 16 bits")
+    pose = checked_pose(pose)
+    if depth.shape != (depth_camera.height, depth_camera.width):
+        raise FrameError(
+            f"depth image: expected {depth_camera.height} x {depth_camera.width} (height x width) as its camera says, "
+            f"found {' x '.join(map(str, depth.shape))}; correct the intrinsics or leave this frame out"
+        )
+    return kernels.project(
+        np.ascontiguousarray(xyz, np.float32),
+        np.ascontiguousarray(np.linalg.inv(pose)[:3]),
+        np.ascontiguousarray(depth, np.float32),
+        pinhole(depth_camera),
+        pinhole(color_camera),
+        color_camera.height,
+        color_camera.width,
+        float(max_gap),
+    )

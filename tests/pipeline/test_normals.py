@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import reference
+
+from hicl.errors import HiclError
+from hicl.pipeline.normals import mesh_normals, neighbors, pca_normals, unit
+
+
+def test_mesh_normals_are_the_segmentator_s_to_the_last_bit():
+    xyz, faces = reference.bumpy_mesh(12, 15)
+    assert np.array_equal(mesh_normals(xyz, faces), reference.mesh_normals(xyz, faces))
+
+
+def test_mesh_normals_are_means_and_not_of_unit_length():
+    xyz = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    normals = mesh_normals(xyz, np.array([[0, 1, 2], [0, 2, 3]]))  # facing +z and +x
+    assert np.allclose(normals, [[0.5, 0, 0.5], [0, 0, 1], [0.5, 0, 0.5], [1, 0, 0]])
+    assert normals.dtype == np.float32
+    assert np.allclose(unit(normals)[0], [0.5**0.5, 0, 0.5**0.5])
+
+
+def test_degenerate_faces_are_skipped():
+    xyz = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 0, 0], [np.nan, 0, 0]], np.float32)
+    normals = mesh_normals(xyz, np.array([[0, 1, 3], [1, 1, 2], [0, 4, 2], [0, 1, 2]]))
+    assert np.array_equal(normals, [[0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("face", [[0, 1, 3], [-1, 1, 2]])
+def test_a_face_with_a_vertex_that_is_not_there_is_refused(face):
+    with pytest.raises(HiclError, match="vertices 0 to 2"):
+        mesh_normals(np.zeros((3, 3), np.float32), np.array([face]))
+
+
+def test_unit_leaves_what_has_no_direction_at_zero():
+    out = unit(np.array([[0, 0, 0], [np.nan, 0, 1], [np.inf, 0, 0], [0, -3, 4], [1e-30, 0, 0]]))
+    assert np.allclose(out, [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, -0.6, 0.8], [1, 0, 0]])
+    assert out.dtype == np.float32
+
+
+def test_neighbors():
+    xyz = np.array([[0, 0, 0], [1, 0, 0], [3, 0, 0], [9, 0, 0]], np.float32)
+    index, distance = neighbors(xyz, k=3, radius=2.5)
+    assert index.tolist() == [[0, 1, -1], [1, 0, 2], [2, 1, -1], [3, -1, -1]]
+    assert distance.tolist() == [[0, 1, np.inf], [0, 1, 2], [0, 2, np.inf], [0, np.inf, np.inf]]
+    assert index.dtype == np.int32 and distance.dtype == np.float32
+    assert neighbors(xyz, k=6)[0][:, 4:].tolist() == [[-1, -1]] * 4
+    assert neighbors(xyz, k=1)[0].tolist() == [[0], [1], [2], [3]]
+    assert neighbors(xyz[:0], k=2)[0].shape == (0, 2)
+
+
+@pytest.mark.parametrize("offset", [0.0, 500.0])
+@pytest.mark.parametrize("flatness", [1.0, 0.1, 1e-4])
+def test_pca_normals_agree_with_eigh(flatness, offset):
+    rng = np.random.default_rng(int(flatness * 10))
+    blobs = rng.standard_normal((300, 12, 3)) * (1, 0.7, flatness * 0.3)
+    turn = np.linalg.qr(rng.standard_normal((300, 3, 3)))[0]
+    xyz = (np.einsum("nij,nkj->nki", turn, blobs) + offset).reshape(-1, 3).astype(np.float32)
+    index = np.repeat(np.arange(len(xyz), dtype=np.int32).reshape(300, 12), 12, axis=0)
+    normals = pca_normals(xyz, index)
+    assert normals.dtype == np.float32
+    for i in range(0, len(xyz), 12):
+        expected, _ = reference.pca_normal(xyz[index[i]])
+        assert abs(abs(expected @ normals[i]) - 1) < 1e-5
+        assert np.allclose(normals[i : i + 12], normals[i])
+        assert normals[i, np.abs(normals[i]).argmax()] > 0
+
+
+def test_pca_normals_turn_towards_the_sensor():
+    rng = np.random.default_rng(0)
+    xyz = np.c_[rng.uniform(-1, 1, (50, 2)), np.zeros(50)].astype(np.float32)
+    toward = np.where(np.arange(50)[:, None] % 2, [0.3, 0, 1], [0, 0, -2]).astype(np.float32)
+    normals = pca_normals(xyz, neighbors(xyz, 8)[0], toward)
+    assert np.allclose(normals, np.where(np.arange(50)[:, None] % 2, [0, 0, 1], [0, 0, -1]))
+    with pytest.raises(ValueError, match="toward"):
+        pca_normals(xyz, neighbors(xyz, 8)[0], toward[:3])
+
+
+def test_without_a_plane_there_is_no_normal():
+    line = np.c_[np.arange(6.0), np.arange(6.0), np.zeros(6)].astype(np.float32)
+    same = np.ones((6, 3), np.float32)
+    two = np.tile(np.array([0, 1, -1], np.int32), (6, 1))
+    for xyz, index in (
+        (line, neighbors(line, 4)[0]),
+        (same, np.tile(np.arange(6, dtype=np.int32), (6, 1))),
+        (line, two),
+    ):
+        assert not pca_normals(xyz, index).any()
