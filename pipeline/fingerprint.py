@@ -1,0 +1,71 @@
+"""Fingerprints: what a stage's output depends on, hashed. Equal fingerprint, equal bytes; so it is never done again.
+
+A stage's fingerprint takes in those of the stages it reads from, so a change runs down the chain by itself:
+
+    points ──┬─→ sets ──────────┐
+             └─→ views ─────────┼─→ labels
+    frames ──┴─→ features ──────┤
+    class list + teacher: text ─┘
+
+Files count by name, size and time of change, as for make: reading terabytes of recordings to learn that nothing is to
+be done would be no better than doing it.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from hicl.config import PreprocessConfig
+from hicl.pipeline.datasets.scene import Scene
+from hicl.pipeline.prompts import SCENE_TEMPLATES, ClassList
+
+# Raised by hand when a stage's code changes what it writes.
+_CODE = {"points": 1, "views": 1, "sets": 1, "features": 1, "labels": 1, "text": 1}
+
+
+def digest(**parts) -> str:
+    """16 hex digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def files(paths: list[Path], root: Path) -> list[tuple[str, int, int]]:
+    """(name below root, bytes, time of change in ns) of each file; a missing one is listed with -1."""
+    listed = []
+    for path in paths:
+        try:
+            stat = path.stat()
+            listed.append((os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns))
+        except OSError:
+            listed.append((os.path.relpath(path, root), -1, -1))
+    return listed
+
+
+def text(teacher: dict | None, classes: ClassList) -> str:
+    """Fingerprint of the class list and what embeds it (`TeacherConfig.identity`, or None for label images)."""
+    return digest(
+        code=_CODE["text"],
+        classes=classes.names,
+        prompts=classes.prompts if teacher else None,
+        templates=SCENE_TEMPLATES if teacher else None,
+        teacher=teacher,
+    )
+
+
+def scene(
+    scene: Scene, root: Path, config: PreprocessConfig, teacher: dict | None, label_files: list[Path], text: str
+) -> dict[str, str]:
+    """Fingerprint of each stage of a scene, and of the text it is labelled with."""
+    frames = digest(files=files(scene.frame_files(), root), step=getattr(scene, "frame_step", 1))
+    depth_scale = config.depth_scale
+    points = digest(code=_CODE["points"], files=files(scene.point_files(), root), depth_scale=depth_scale)
+    views = digest(code=_CODE["views"], points=points, frames=frames, max_gap=config.max_gap, depth_scale=depth_scale)
+    sets = digest(
+        code=_CODE["sets"], points=points, sets=config.sets, k_threshold=config.k_threshold, min_size=config.min_size
+    )
+    if teacher:
+        features = digest(code=_CODE["features"], frames=frames, teacher=teacher)
+    else:
+        features = digest(code=_CODE["features"], frames=frames, labels=files(label_files, root))
+    labels = digest(code=_CODE["labels"], views=views, sets=sets, features=features, text=text, vote=config.vote)
+    return {"points": points, "views": views, "sets": sets, "features": features, "labels": labels, "text": text}

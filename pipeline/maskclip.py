@@ -1,0 +1,269 @@
+"""The teacher: an open_clip model, frozen, read densely (MaskCLIP: Zhou, Loy & Dai, ECCV 2022).
+
+CLIP pools its last feature map by attention; what a patch would contribute is its value, so the value path alone, sent
+through the same projection as the pooled vector, lands in the text's space at every patch. Unlike CLIP2Scene's teacher
+this one keeps CLIP's own image normalisation, QuickGELU and layer norms (its `model/maskclip_model.py` uses /255, exact
+GELU and eps 1e-6).
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from hicl.errors import HiclError
+from hicl.pipeline.prompts import ClassList, ensemble, fill_templates
+from hicl.pipeline.teacher import TeacherConfig
+
+Tokens = torch.Tensor  # float32 [B, L, D]
+ReadOut = Callable[[Tokens, Tokens, Tokens, int], Tokens]
+
+
+def read_values(q: Tokens, k: Tokens, v: Tokens, heads: int) -> Tokens:
+    """MaskCLIP: every token attends to itself alone."""
+    return v
+
+
+def read_key_key(q: Tokens, k: Tokens, v: Tokens, heads: int) -> Tokens:
+    """Values averaged by the similarity of keys."""
+    return _attend(k, k, v, heads)
+
+
+def read_query_query(q: Tokens, k: Tokens, v: Tokens, heads: int) -> Tokens:
+    """Values averaged by the similarity of queries."""
+    return _attend(q, q, v, heads)
+
+
+def _attend(q: Tokens, k: Tokens, v: Tokens, heads: int) -> Tokens:
+    split = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v)]
+    return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+
+
+# A dense read-out stands in for the attention of the last block; another one is one more small function.
+DENSE: dict[str, ReadOut] = {"maskclip": read_values, "kk": read_key_key, "qq": read_query_query}
+
+
+class Teacher:
+    """A frozen model on a device. Raises `HiclError` where the model, its weights or its architecture won't do.
+
+    Attributes: dim: width d of the joint space; patch: (rows, columns) of pixels a grid cell covers.
+    """
+
+    def __init__(self, config: TeacherConfig, device: str = "cpu"):
+        import open_clip
+
+        if config.dense not in DENSE:
+            raise HiclError(f"--dense {config.dense}: unknown; known are {', '.join(DENSE)}")
+        self._read_out = DENSE[config.dense]
+        self.device = torch.device(device)
+        name = config.clip
+        if config.model_config is not None:
+            name = _add_model(config.model_config)
+        if name not in open_clip.list_models():
+            raise HiclError(f"--clip {name}: not an open_clip model; `open_clip.list_models()` names them")
+        with _quiet_libraries():
+            try:
+                model = open_clip.create_model(name, pretrained=None, load_weights=False)
+            except Exception as error:  # whatever open_clip stumbles over in a user's own config
+                raise HiclError(f"--clip {name}: open_clip can't build it ({_first_line(error)})") from None
+            preprocessing = _load_weights(model, name, config)
+        self._model = model.requires_grad_(False).eval().to(self.device)
+        self._tokenizer = open_clip.get_tokenizer(name)
+        visual = self._model.visual
+        if isinstance(visual, open_clip.transformer.VisionTransformer):
+            if visual.attn_pool is not None or visual.proj is None:
+                raise HiclError(f"--clip {name}: pools by cross-attention, which has no dense reading; use a plain ViT")
+            self._grid, self.patch = self._grid_vit, visual.patch_size
+        elif isinstance(visual, open_clip.modified_resnet.ModifiedResNet):
+            self._grid, self.patch = self._grid_resnet, (32, 32)
+        else:
+            raise HiclError(f"--clip {name}: a {type(visual).__name__} can't be read densely; use a ViT or an RN model")
+        size = visual.image_size
+        self.short_side = config.short_side or (size if isinstance(size, int) else min(size))
+        if self.short_side < max(self.patch):
+            raise HiclError(f"--short-side {self.short_side}: less than one patch of {self.patch[0]}x{self.patch[1]}")
+        self._mean, self._std = (torch.tensor(x, device=self.device).view(3, 1, 1) for x in preprocessing)
+
+    @property
+    def dim(self) -> int:
+        return self._model.text_projection.shape[-1]
+
+    def grid_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the patch grid for an image of this size."""
+        scale = self.short_side / min(height, width)
+        rows, columns = round(height * scale / self.patch[0]), round(width * scale / self.patch[1])
+        return max(1, rows), max(1, columns)
+
+    @torch.inference_mode()
+    def encode_images(self, images: list[np.ndarray]) -> np.ndarray:
+        """uint8 [H, W, 3] images of one size to unit-length features, float32 [B, h, w, d], on the patch grid."""
+        rows, columns = self.grid_shape(*images[0].shape[:2])
+        size = (columns * self.patch[1], rows * self.patch[0])
+        resized = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in images]
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in resized])).to(self.device)
+        x = pixels.permute(0, 3, 1, 2).float() / 255
+        return F.normalize(self._grid((x - self._mean) / self._std), dim=-1).cpu().numpy()
+
+    def _grid_vit(self, x: torch.Tensor) -> torch.Tensor:
+        visual = self._model.visual
+        x = visual.conv1(x)
+        rows, columns = x.shape[-2:]
+        cls = visual.class_embedding.expand(len(x), 1, -1)
+        x = torch.cat([cls, x.flatten(2).transpose(1, 2)], dim=1)
+        x = visual.ln_pre(x + _positions(visual.positional_embedding, visual.grid_size, (rows, columns)))
+        *blocks, last = visual.transformer.resblocks
+        for block in blocks:
+            x = block(x)
+        attention = last.attn
+        q, k, v = F.linear(last.ln_1(x), attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
+        x = x + last.ls_1(attention.out_proj(self._read_out(q, k, v, attention.num_heads)))
+        x = x + last.ls_2(last.mlp(last.ln_2(x)))
+        x = visual.ln_post(x)[:, 1:] @ visual.proj
+        return x.unflatten(1, (rows, columns))
+
+    def _grid_resnet(self, x: torch.Tensor) -> torch.Tensor:
+        visual = self._model.visual
+        x = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(x)))))
+        rows, columns = x.shape[-2:]
+        x, pool = x.flatten(2).transpose(1, 2), visual.attnpool
+        x = self._read_out(pool.q_proj(x), pool.k_proj(x), pool.v_proj(x), pool.num_heads)
+        return pool.c_proj(x).unflatten(1, (rows, columns))
+
+    @torch.inference_mode()
+    def encode_classes(self, classes: ClassList) -> np.ndarray:
+        """Unit-length text embedding float32 [C, d]: the mean over 85 templates, and over a class's synonyms."""
+        rows = []
+        for prompts in classes.prompts:
+            texts = [text for prompt in prompts for text in fill_templates(prompt)]
+            rows.append(ensemble(self._model.encode_text(self._tokenizer(texts).to(self.device)).float().cpu().numpy()))
+        return np.stack(rows)
+
+
+def _positions(embedding: torch.Tensor, grid: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
+    """Positional embedding for another grid: plain bicubic as MaskCLIP does it. open_clip's own resizing antialiases,
+    which in torch is another cubic kernel: 5 % relative difference when going up."""
+    if grid == size:
+        return embedding
+    cls, patches = embedding[:1], embedding[1:]
+    image = patches.T.unflatten(1, grid)[None]
+    image = F.interpolate(image, size=size, mode="bicubic", align_corners=False)
+    return torch.cat([cls, image[0].flatten(1).T])
+
+
+def _add_model(path: Path) -> str:
+    """Make an open_clip model config known; it goes by the name of its file. Raises `HiclError` if it isn't one."""
+    import open_clip
+
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise HiclError(f"{path}: no such model config") from None
+    except (OSError, ValueError) as error:
+        raise HiclError(f"{path}: model config can't be read ({error})") from None
+    # Checked before open_clip sees it: it reads every config again whenever one is added.
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+        raise HiclError(f"{path}: not an open_clip model config; it needs embed_dim, vision_cfg and text_cfg")
+    open_clip.add_model_config(path)
+    return path.stem
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def _load_weights(model: torch.nn.Module, name: str, config: TeacherConfig) -> tuple[tuple, tuple]:
+    """Load every tensor, or raise `HiclError`. Returns the (mean, std) that the weights were trained with."""
+    import open_clip
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    weights, path, settings = config.weights, config.weights_file, {}
+    if path is None:
+        settings = open_clip.get_pretrained_cfg(name, weights) or {}
+        if not settings:
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+            raise HiclError(f"--weights {weights}: neither a file nor a tag of {name} (its tags: {tags})")
+        _assert_quick_gelu(model, name, weights, bool(settings.get("quick_gelu")))
+        path = _download(settings, name, weights)
+    state = _read_state(path)
+    expected = model.state_dict()
+    for key in ("logit_scale", "logit_bias"):
+        if key in state and key in expected and state[key].numel() == expected[key].numel():
+            state[key] = state[key].reshape(expected[key].shape)  # some releases store [1] for []
+    wrong = sorted(set(expected) ^ set(state)) or sorted(k for k in state if state[k].shape != expected[k].shape)
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise HiclError(f"{path}: not the weights of {name}: tensors {', '.join(wrong[:3])}{more} don't match")
+    model.load_state_dict(state)
+    return settings.get("mean") or OPENAI_DATASET_MEAN, settings.get("std") or OPENAI_DATASET_STD
+
+
+def _assert_quick_gelu(model: torch.nn.Module, name: str, tag: str, expected: bool) -> None:
+    """open_clip only warns where the activation isn't the one that the weights were trained with."""
+    has = any(type(module).__name__ == "QuickGELU" for module in model.modules())
+    if has != expected:
+        other = f"{name}-quickgelu" if expected else name.removesuffix("-quickgelu")
+        raise HiclError(f"--clip {name} --weights {tag}: the weights need {'Quick' * expected}GELU; use --clip {other}")
+
+
+def _download(settings: dict, name: str, tag: str) -> Path:
+    import open_clip
+
+    try:
+        return Path(open_clip.download_pretrained(settings))
+    except Exception as error:  # hub, network and file errors alike
+        raise HiclError(
+            f"--weights {tag}: can't be downloaded for {name} ({_first_line(error)}); give a local file: --weights FILE"
+        ) from None
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    """A flat state dict of a .safetensors or .pt file; nothing in it is ever executed."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise HiclError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise HiclError(f"{path}: not a readable safetensors file ({error})") from None
+    except Exception as error:
+        reason = _first_line(error)
+        raise HiclError(f"{path}: not a plain file of weights ({reason}); convert it to .safetensors") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
+        raise HiclError(f"{path}: not a file of weights (expected a dictionary of tensors)")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+@contextlib.contextmanager
+def _quiet_libraries():
+    """open_clip warns of a model without weights yet, huggingface_hub prints each retry; we say it in one line."""
+    loggers = [logging.getLogger(name) for name in ("", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def single_threaded():
+    """One CPU thread, so that a feature's last bit doesn't depend on how many workers share the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

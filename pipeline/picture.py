@@ -1,0 +1,96 @@
+"""Pictures of a scene's points, drawn without a window: a view from above, near walls taken away."""
+
+import colorsys
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from hicl.pipeline.kernels.splat import splat
+
+# The benchmark's colours (ScanNet/ScanNet BenchmarkScripts/util.py), by class name.
+_SCANNET_COLORS = {
+    "wall": (174, 199, 232), "floor": (152, 223, 138), "cabinet": (31, 119, 180), "bed": (255, 187, 120),
+    "chair": (188, 189, 34), "sofa": (140, 86, 75), "table": (255, 152, 150), "door": (214, 39, 40),
+    "window": (197, 176, 213), "bookshelf": (148, 103, 189), "picture": (196, 156, 148), "counter": (23, 190, 207),
+    "desk": (247, 182, 210), "curtain": (219, 219, 141), "refrigerator": (255, 127, 14),
+    "shower curtain": (158, 218, 229), "toilet": (44, 160, 44), "sink": (112, 128, 144), "bathtub": (227, 119, 194),
+    "other furniture": (82, 84, 163),
+}  # fmt: skip
+_NONE = (90, 90, 90)
+_PAPER = 255
+
+
+def class_colors(classes: tuple[str, ...]) -> np.ndarray:
+    """uint8 [256, 3]: a colour a class, the benchmark's where it has one; grey for 255 = none."""
+    table = np.full((256, 3), _NONE, np.uint8)
+    for index, name in enumerate(classes):
+        hue = (index * 0.61803) % 1  # golden ratio: neighbours in the list lie far apart
+        other = [round(255 * x) for x in colorsys.hsv_to_rgb(hue, 0.55, 0.9)]
+        table[index] = _SCANNET_COLORS.get(name, other)
+    return table
+
+
+def set_colors(set_id: np.ndarray) -> np.ndarray:
+    """uint8 [N, 3]: a random colour a set."""
+    table = np.random.default_rng(0).integers(60, 256, (int(set_id.max()) + 1, 3)).astype(np.uint8)
+    return table[set_id]
+
+
+class View:
+    """A camera above and outside the scene, looking at its middle. Draws any colouring of the same points.
+
+    xyz: float32 [N, 3]; normal: float32 [N, 3], None to draw surfaces from behind as well; up, ahead: float64 [3],
+    what is up, and roughly the direction to look in.
+    """
+
+    def __init__(self, xyz: np.ndarray, normal: np.ndarray | None, up: np.ndarray, ahead: np.ndarray, width: int = 560):
+        up = up / np.linalg.norm(up)
+        aside = np.cross(ahead, up)
+        aside /= np.linalg.norm(aside)
+        forward = np.cross(up, aside)
+        tilt = np.deg2rad(50)
+        gaze = np.cos(tilt) * forward - np.sin(tilt) * up
+        down = np.cross(gaze, aside)
+        low, high = np.quantile(xyz, [0.005, 0.995], axis=0)
+        inside = ((xyz >= low - 0.3) & (xyz <= high + 0.3)).all(axis=1)  # stray points must not shrink the picture
+        if normal is not None:
+            inside &= normal @ gaze < 0.1
+        self._shown = np.flatnonzero(inside)
+        seen = xyz[self._shown]
+        x, y, z = (seen @ axis for axis in (aside, down, gaze))
+        scale = (width - 20) / max(np.ptp(x), np.ptp(y), 1e-6)
+        self._column = (x - x.min()) * scale + 10
+        self._row = (y - y.min()) * scale + 10
+        self._depth = z
+        self.size = (int(np.ptp(y) * scale) + 21, width)
+        # A splat covers the spacing of the points, so that surfaces look closed.
+        area = np.ptp(x) * np.ptp(y) * scale**2
+        self._radius = int(np.clip(np.ceil(0.8 * np.sqrt(area / len(seen))), 1, 6))
+
+    def draw(self, rgb: np.ndarray) -> Image.Image:
+        """rgb: uint8 [N, 3]."""
+        image = np.full((*self.size, 3), _PAPER, np.uint8)
+        splat(image, self._row, self._column, self._depth, np.ascontiguousarray(rgb[self._shown]), self._radius)
+        return Image.fromarray(image)
+
+
+def sheet(panels: list[tuple[str, Image.Image]], legend: list[tuple[str, tuple]], columns: int = 3) -> Image.Image:
+    """Titled panels in a grid, the legend of (name, colour) below."""
+    title, entry = ImageFont.load_default(20), ImageFont.load_default(15)
+    width = max(panel.width for _, panel in panels)
+    height = max(panel.height for _, panel in panels) + 34
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    across = max(1, columns * width // 150)
+    legend_height = 22 * -(-len(legend) // across) + 12
+    image = Image.new("RGB", (columns * width, rows * height + legend_height), "white")
+    draw = ImageDraw.Draw(image)
+    for index, (name, panel) in enumerate(panels):
+        x, y = index % columns * width, index // columns * height
+        draw.text((x + 10, y + 6), name, fill="black", font=title)
+        image.paste(panel, (x, y + 34))
+    for index, (name, color) in enumerate(legend):
+        x, y = index % across * 150 + 10, rows * height + index // across * 22 + 4
+        draw.rectangle((x, y, x + 14, y + 14), fill=tuple(color))
+        draw.text((x + 20, y - 2), name, fill="black", font=entry)
+    return image

@@ -1,0 +1,165 @@
+"""The stages of one scene: each turns what a data set yields into arrays of the cache (cache/SPEC.md names them)."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from hicl.cache.schema import NO_LABEL
+from hicl.config import PreprocessConfig
+from hicl.errors import FrameError, HiclError
+from hicl.pipeline import normals, partition, refine
+from hicl.pipeline.datasets.images import read_label
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
+from hicl.pipeline.projection import project
+from hicl.pipeline.sampling import label_pixels
+
+Arrays = dict[str, np.ndarray]
+
+_IMAGES_AT_ONCE = 8
+
+
+def make_points(points: Points) -> Arrays:
+    """points/*: the surface, with unit normals of the mesh, of the source, or of each point's neighbourhood."""
+    arrays = {"points/xyz": points.xyz, "points/rgb": points.rgb, "points/normal": _unit_normals(points)}
+    if points.label is not None:
+        arrays["points/label"] = points.label
+    return arrays
+
+
+def _unit_normals(points: Points) -> np.ndarray:
+    if points.faces is not None:
+        return normals.unit(normals.mesh_normals(points.xyz, points.faces))
+    if points.normal is not None:
+        return normals.unit(points.normal)
+    neighbors, _ = normals.neighbors(points.xyz)
+    return normals.pca_normals(points.xyz, neighbors, points.sight)
+
+
+def make_sets(scene: Scene, points: Points, config: PreprocessConfig) -> Arrays:
+    """sets/id: the geometric consistency sets (HICL section 3.2), the scan's own where it brings them."""
+    shipped = scene.shipped_sets() if config.sets in ("best", "shipped") else None
+    if shipped is not None:
+        return {"sets/id": partition.compact_ids(shipped)}
+    if config.sets == "shipped":
+        raise HiclError(f"{scene.id}: no .segs.json came with the scan; use --sets mesh, knn or best")
+    settings = {"k_threshold": config.k_threshold, "min_size": config.min_size}
+    if points.faces is not None and config.sets != "knn":
+        return {"sets/id": partition.mesh_sets(points.xyz, points.faces, **settings)}
+    if config.sets == "mesh":
+        raise HiclError(f"{scene.id}: a cloud without faces has no mesh sets; use --sets knn or best")
+    return {"sets/id": partition.knn_sets(points.xyz, points.normal, points.sight, **settings)}
+
+
+def usable_frames(scene: Scene, skipped: dict[str, str], tick: Callable[[], None]) -> Iterator[tuple[int, Frame]]:
+    """Frames that can be used, one at a time; the others go into `skipped` with the reason."""
+    for frame_id in scene.frame_ids.tolist():
+        try:
+            frame = scene.frame(frame_id)
+        except FrameError as error:
+            skipped[str(frame_id)] = str(error)
+        else:
+            yield frame_id, frame
+        tick()
+
+
+def make_views(
+    frames: list[tuple[int, np.ndarray]], camera: Camera, pairs: list[tuple[np.ndarray, np.ndarray]]
+) -> Arrays:
+    """views/* and pairs/{indptr,point,pixel} from (frame id, pose) and (point, pixel) of each view of the camera."""
+    n = len(frames)
+    counts = [len(point) for point, _ in pairs]
+    return {
+        "views/frame": np.array([frame_id for frame_id, _ in frames], np.int32),
+        "views/pose": np.stack([pose for _, pose in frames]).astype(np.float64),
+        "views/intrinsics": np.tile(np.array([camera.fx, camera.fy, camera.cx, camera.cy]), (n, 1)),
+        "views/size": np.tile(np.array([camera.height, camera.width], np.int32), (n, 1)),
+        "pairs/indptr": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        "pairs/point": np.concatenate([point for point, _ in pairs]),
+        "pairs/pixel": np.concatenate([pixel for _, pixel in pairs]),
+    }
+
+
+class Views:
+    """Collects views and features in one pass over the frames, so that an image is decoded once and dropped.
+
+    xyz None: the views are up to date, only features are wanted. teacher None: no features.
+    """
+
+    def __init__(self, scene: Scene, xyz: np.ndarray | None, teacher, config: PreprocessConfig):
+        self._scene, self._xyz, self._teacher, self._max_gap = scene, xyz, teacher, config.max_gap
+        self._frames, self._pairs, self._images, self._grids = [], [], [], []
+
+    def add(self, frame_id: int, frame: Frame) -> None:
+        self._frames.append((frame_id, frame.pose))
+        if self._xyz is not None:
+            cameras: tuple[Camera, Camera] = (self._scene.depth_camera, self._scene.color_camera)
+            self._pairs.append(project(self._xyz, frame.pose, frame.depth, *cameras, self._max_gap))
+        if self._teacher is not None:
+            self._images.append(frame.color)
+            if len(self._images) == _IMAGES_AT_ONCE:
+                self._encode()
+
+    def _encode(self) -> None:
+        if self._images:
+            self._grids.append(self._teacher.encode_images(self._images).astype(np.float16))
+            self._images.clear()
+
+    def arrays(self, skipped: dict[str, str]) -> Arrays:
+        """Raises `HiclError` if no frame could be used, or none of them sees the surface."""
+        self._encode()
+        if not self._frames:
+            reason = next(iter(skipped.values()))
+            raise HiclError(f"{self._scene.id}: none of its {len(skipped)} frames can be used; the first: {reason}")
+        arrays = {}
+        if self._xyz is not None:
+            if not any(len(point) for point, _ in self._pairs):
+                raise HiclError(
+                    f"{self._scene.id}: no point is visible in any of {len(self._frames)} frames; "
+                    "are the poses camera to world, in metres, and the depth units right?"
+                )
+            arrays |= make_views(self._frames, self._scene.color_camera, self._pairs)
+        if self._teacher is not None:
+            arrays["features/grid"] = np.concatenate(self._grids)
+        return arrays
+
+
+def label_from_features(grid: np.ndarray, text: np.ndarray, arrays: Arrays) -> np.ndarray:
+    """pairs/raw from the teacher's grid: classes are scored on the patches, scores are sampled at the pixels.
+
+    grid: float16 [F, h, w, d]; text: float32 [C, d]; arrays: views/size, pairs/indptr, pairs/pixel.
+    """
+    indptr, pixel, raw = arrays["pairs/indptr"], arrays["pairs/pixel"], []
+    for view, (start, end) in enumerate(zip(indptr[:-1], indptr[1:], strict=True)):
+        # einsum and not a matrix product: its sums don't depend on the number of threads.
+        scores = np.einsum("hwd,cd->hwc", grid[view].astype(np.float32), text)
+        raw.append(label_pixels(scores, pixel[start:end], tuple(arrays["views/size"][view].tolist())))
+    return np.concatenate(raw)
+
+
+def label_from_images(files: list[Path], n_classes: int, arrays: Arrays) -> np.ndarray:
+    """pairs/raw from one label image a view (class index a pixel, 255 = none), at any resolution.
+
+    A view whose image is missing stays without labels. Raises `HiclError` for an unknown class, or if all are missing.
+    """
+    by_frame = {int(file.stem): file for file in files if file.stem.isdigit()}
+    indptr, pixel, found = arrays["pairs/indptr"], arrays["pairs/pixel"], 0
+    raw = np.full(len(pixel), NO_LABEL, np.uint8)
+    for view, frame_id in enumerate(arrays["views/frame"].tolist()):
+        if frame_id in by_frame:
+            found += 1
+            image = read_label(by_frame[frame_id], n_classes)
+            own = slice(indptr[view], indptr[view + 1])
+            # The centre of a pixel of the view, in an image of another resolution.
+            row, column = ((pixel[own] + 0.5) * image.shape / arrays["views/size"][view]).astype(np.int64).T
+            raw[own] = image[row, column]
+    if not found:
+        wanted = ", ".join(f"{frame_id}.png" for frame_id in arrays["views/frame"][:3].tolist())
+        raise HiclError(f"--labels-dir: no label image for any frame of this scene; expected {wanted} …")
+    return raw
+
+
+def make_labels(raw: np.ndarray, arrays: Arrays, config: PreprocessConfig) -> Arrays:
+    """pairs/raw and pairs/refined (HICL section 3.2: the mode over each projected set)."""
+    refined = refine.vote(raw, arrays["pairs/point"], arrays["pairs/indptr"], arrays["sets/id"], scope=config.vote)
+    return {"pairs/raw": raw, "pairs/refined": refined}

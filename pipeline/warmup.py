@@ -1,0 +1,47 @@
+"""Compile the kernels by running the stages once over a scene of a few points."""
+
+import numpy as np
+
+from hicl.config import PreprocessConfig
+from hicl.pipeline import stages
+from hicl.pipeline.datasets.scene import Camera, Frame, Points
+
+
+class _Plane:
+    """A square patch seen by one camera. See `datasets.scene.Scene`."""
+
+    id = "warm-up"
+    color_camera = depth_camera = Camera(8.0, 8.0, 3.5, 3.5, 8, 8)
+    frame_ids = np.array([0], np.int32)
+
+    def __init__(self, meshed: bool):
+        column, row = np.meshgrid(np.arange(6, dtype=np.float32), np.arange(6, dtype=np.float32))
+        xyz = np.stack([column.ravel() / 10, row.ravel() / 10, np.ones(36, np.float32)], axis=1)
+        corner = np.array([6 * r + c for r in range(5) for c in range(5)])
+        faces = np.concatenate([corner[:, None] + [0, 1, 6], corner[:, None] + [1, 7, 6]]).astype(np.int32)
+        rgb = np.zeros((36, 3), np.uint8)
+        self._points = Points(xyz, rgb, faces if meshed else None, sight=None if meshed else -xyz)
+
+    def points(self) -> Points:
+        return self._points
+
+    def frame(self, _: int) -> Frame:
+        return Frame(np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.float32), np.eye(4))
+
+    def shipped_sets(self) -> None:
+        return None
+
+
+def compile_kernels() -> None:
+    """Compile every kernel of the pipeline into numba's cache on disk, or load it from there."""
+    config = PreprocessConfig()
+    for meshed in (True, False):
+        scene = _Plane(meshed)
+        arrays = stages.make_points(scene.points()) | stages.make_sets(scene, scene.points(), config)
+        views = stages.Views(scene, arrays["points/xyz"], None, config)
+        views.add(0, scene.frame(0))
+        arrays |= views.arrays({})
+        grid = np.zeros((1, 2, 2, 4), np.float16)
+        raw = stages.label_from_features(grid, np.zeros((2, 4), np.float32), arrays)
+        for scope in ("image", "scene"):
+            stages.make_labels(raw, arrays, PreprocessConfig(vote=scope))
