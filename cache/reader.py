@@ -20,11 +20,14 @@ from hicl.errors import HiclError
 
 def _read_json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text())
+        metadata = json.loads(path.read_text())
     except FileNotFoundError:
         raise HiclError(f"{path}: missing; not a cache, or one that lost files: run `hicl preprocess` again") from None
     except (OSError, ValueError) as error:
         raise HiclError(f"{path}: unreadable ({error})") from None
+    if not isinstance(metadata, dict):
+        raise HiclError(f"{path}: not the metadata of a Zarr node")
+    return metadata
 
 
 def read_root(path: Path) -> dict:
@@ -37,16 +40,34 @@ def read_root(path: Path) -> dict:
     return root
 
 
+def text_fingerprint(path: Path) -> str | None:
+    """Fingerprint that the text in a cache was stored with; None if there is none."""
+    try:
+        return _read_json(Path(path) / "text" / "zarr.json").get("attributes", {}).get("fingerprint")
+    except HiclError:
+        return None
+
+
 def read_array(path: Path) -> np.ndarray:
-    """One Zarr v3 array, read-only: mapped where it is a single uncompressed chunk, else through the Zarr API."""
+    """One Zarr v3 array, read-only: mapped where it is a single uncompressed chunk, else through the Zarr API.
+
+    Raises `HiclError` if it is missing or damaged.
+    """
     meta = _read_json(path / "zarr.json")
-    shape, dtype = tuple(meta["shape"]), np.dtype(meta["data_type"]).newbyteorder("<")
-    chunk = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
-    plain = [codec["name"] for codec in meta["codecs"]] == ["bytes"] and chunk == shape
+    try:
+        shape, dtype = tuple(meta["shape"]), np.dtype(meta["data_type"]).newbyteorder("<")
+        chunk = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
+        keys = meta["chunk_key_encoding"]
+        usual = keys["name"] == "default" and keys.get("configuration", {}).get("separator", "/") == "/"
+        codec = meta["codecs"][0]
+        little = codec["name"] == "bytes" and codec.get("configuration", {}).get("endian", "little") == "little"
+        plain = usual and little and len(meta["codecs"]) == 1 and chunk == shape
+    except (KeyError, TypeError, IndexError):
+        raise HiclError(f"{path}: not the metadata of an array; delete the scene and preprocess again") from None
+    file = path.joinpath("c", *("0" * len(shape)))
     if math.prod(shape) == 0:
         array = np.empty(shape, dtype)
     elif plain:
-        file = path.joinpath("c", *("0" * len(shape)))
         expected = math.prod(shape) * dtype.itemsize
         found = file.stat().st_size if file.exists() else 0
         if found != expected:
@@ -56,7 +77,12 @@ def read_array(path: Path) -> np.ndarray:
     else:
         import zarr
 
-        array = np.asarray(zarr.open_array(path, mode="r")[...])
+        if usual and not (file.exists() and file.stat().st_size):  # Zarr would fill in zeros
+            raise HiclError(f"{file}: missing or empty; delete the scene and preprocess again")
+        try:
+            array = np.asarray(zarr.open_array(path, mode="r")[...])
+        except Exception as error:  # each codec has its own
+            raise HiclError(f"{path}: damaged ({error}); delete the scene and preprocess again") from None
     array.flags.writeable = False
     return array
 
@@ -100,8 +126,7 @@ class CacheReader:
     @cached_property
     def text(self) -> np.ndarray:
         """Text embedding float32 [C, d], unit length. Raises `HiclError` if a change of classes was cut off halfway."""
-        group = _read_json(self.path / "text" / "zarr.json").get("attributes", {})
-        if group.get("fingerprint") != self.fingerprint:
+        if text_fingerprint(self.path) != self.fingerprint:
             raise HiclError(f"{self.path}: a change of its class list was cut off; run `hicl preprocess` again")
         return read_array(self.path / "text" / "embedding")
 

@@ -92,6 +92,9 @@ def validate(arrays: dict[str, np.ndarray], n_classes: int, where: str) -> None:
         raise HiclError(f"{where}: pairs/indptr doesn't rise from 0 to {sizes['P']}")
     _in_range(arrays["pairs/point"], 0, sizes["N"], f"{where}: pairs/point")
     _in_range(arrays["sets/id"], 0, sizes["N"], f"{where}: sets/id")
+    empty = np.flatnonzero(np.bincount(arrays["sets/id"]) == 0)
+    if len(empty):
+        raise HiclError(f"{where}: sets/id leaves out {empty[0]}; number the sets without gaps")
     pixel_end = np.repeat(arrays["views/size"], np.diff(indptr), axis=0)
     if (arrays["pairs/pixel"] >= pixel_end).any():
         raise HiclError(f"{where}: pairs/pixel lies outside its view")

@@ -94,8 +94,8 @@ class CacheWriter:
         self._lock = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._recover()
             self.root = self._read_root(dataset)
+            self._recover()
         except BlockingIOError:
             os.close(self._lock)
             raise HiclError(f"{self.path}: another hicl preprocess is writing to it; wait for it to end") from None
@@ -117,10 +117,18 @@ class CacheWriter:
         if replaced.is_dir():
             for old in replaced.iterdir():
                 home = self.path / (old.name if old.name == "text" else f"{SCENES}/{old.name}")
+                if old.name == "text" and self._text_cut_off():
+                    shutil.rmtree(home, ignore_errors=True)
                 if not home.exists():
                     os.replace(old, home)
         shutil.rmtree(replaced, ignore_errors=True)
         shutil.rmtree(self.path / STAGING, ignore_errors=True)
+
+    def _text_cut_off(self) -> bool:
+        """Whether the new text is in place but the root still speaks of the old one."""
+        from hicl.cache.reader import text_fingerprint
+
+        return self.root is not None and text_fingerprint(self.path) != self.root["text_fingerprint"]
 
     def _read_root(self, dataset: str) -> dict | None:
         if not (self.path / "zarr.json").exists():
@@ -151,6 +159,7 @@ class CacheWriter:
         root = {"format": FORMAT, "version": VERSION, "dataset": self.dataset, "classes": list(classes)}
         root |= attributes | {"text_fingerprint": fingerprint}
         self._write_root(root)
+        self._forget("text")  # only now: until the root says so, the old text is the one that counts
 
     def _write_root(self, attributes: dict) -> None:
         text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2)
@@ -165,12 +174,15 @@ class CacheWriter:
     def publish(self, scene: str) -> None:
         """Make a staged scene visible, in place of an older one if there is one."""
         self._swap_in(scene, self.path / SCENES / scene)
+        self._forget(scene)
 
     def _swap_in(self, name: str, home: Path) -> None:
         if home.exists():
             (self.path / REPLACED).mkdir(exist_ok=True)
             os.replace(home, self.path / REPLACED / name)
         os.replace(self.path / STAGING / name, home)
+
+    def _forget(self, name: str) -> None:
         shutil.rmtree(self.path / REPLACED / name, ignore_errors=True)
 
     def attributes(self, scene: str) -> dict | None:
@@ -192,7 +204,7 @@ class CacheWriter:
             attributes = self.attributes(scene)
             split, error = touched.get(scene, (None, None))
             if split is None:
-                split = old[scene]["split"] if scene in old else attributes.get("split", "")
+                split = old[scene]["split"] if scene in old else (attributes or {}).get("split", "")
                 error = old[scene]["error"] if scene in old else ""
             if attributes is None and not error:
                 continue  # its folder was taken away by hand

@@ -211,6 +211,9 @@ def main() -> None:
     except HiclError as error:
         _say(f"hicl: error: {error}")
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that can't be written to
+        _say(f"hicl: error: {error.filename or ''}: {error.strerror or error}")
+        sys.exit(1)
     except KeyboardInterrupt:
         _say("hicl: stopped; the same command goes on where it was")
         sys.exit(130)

@@ -28,7 +28,7 @@ def iou(matrix: np.ndarray) -> np.ndarray:
 
 
 def scores(matrix: np.ndarray) -> dict:
-    """accuracy, miou (over the classes in the truth) and iou (one a class, None where it isn't in the truth), in percent."""
+    """accuracy, miou (over the classes in the truth) and iou (one a class, None where not in the truth), in percent."""
     each, total = iou(matrix), matrix.sum()
     hit = np.trace(matrix[:, : len(matrix)])
     return {

@@ -239,7 +239,8 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         reason = _first_line(error)
         raise HiclError(f"{path}: not a plain file of weights ({reason}); convert it to .safetensors") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else None
-    if not state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
+    plain = isinstance(state, dict) and len(state) > 0
+    if not plain or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
         raise HiclError(f"{path}: not a file of weights (expected a dictionary of tensors)")
     return {key.removeprefix("module."): value for key, value in state.items()}
 

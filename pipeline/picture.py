@@ -46,6 +46,8 @@ class View:
     def __init__(self, xyz: np.ndarray, normal: np.ndarray | None, up: np.ndarray, ahead: np.ndarray, width: int = 560):
         up = up / np.linalg.norm(up)
         aside = np.cross(ahead, up)
+        if np.linalg.norm(aside) < 1e-3:  # looking straight down: any side will do
+            aside = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
         aside /= np.linalg.norm(aside)
         forward = np.cross(up, aside)
         tilt = np.deg2rad(50)
@@ -53,8 +55,8 @@ class View:
         down = np.cross(gaze, aside)
         low, high = np.quantile(xyz, [0.005, 0.995], axis=0)
         inside = ((xyz >= low - 0.3) & (xyz <= high + 0.3)).all(axis=1)  # stray points must not shrink the picture
-        if normal is not None:
-            inside &= normal @ gaze < 0.1
+        if normal is not None and (toward := normal @ gaze < 0.1)[inside].any():
+            inside &= toward
         self._shown = np.flatnonzero(inside)
         seen = xyz[self._shown]
         x, y, z = (seen @ axis for axis in (aside, down, gaze))
@@ -65,7 +67,7 @@ class View:
         self.size = (int(np.ptp(y) * scale) + 21, width)
         # A splat covers the spacing of the points, so that surfaces look closed.
         area = np.ptp(x) * np.ptp(y) * scale**2
-        self._radius = int(np.clip(np.ceil(0.8 * np.sqrt(area / len(seen))), 1, 6))
+        self._radius = int(np.clip(np.ceil(np.sqrt(area / len(seen))), 1, 6))
 
     def draw(self, rgb: np.ndarray) -> Image.Image:
         """rgb: uint8 [N, 3]."""

@@ -60,7 +60,8 @@ def check_pose(pose: np.ndarray, where: str) -> None:
     if not np.isfinite(pose).all():
         raise FrameError(f"{where}: pose is not finite (the scanner lost track)")
     rotation = pose[:3, :3]
-    rigid = np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-2) and np.linalg.det(rotation) > 0
+    with np.errstate(over="ignore"):
+        rigid = np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-2) and np.linalg.det(rotation) > 0
     if not rigid or not np.allclose(pose[3], [0, 0, 0, 1], atol=1e-3):
         raise FrameError(f"{where}: pose is not a rigid motion")
 

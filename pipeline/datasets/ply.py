@@ -1,5 +1,6 @@
 """PLY files, read with plyfile, and checked first: a header that lies about its counts is an error, not a crash."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ _BYTES = {
     **dict.fromkeys(("int", "uint", "int32", "uint32", "float", "float32"), 4),
     **dict.fromkeys(("double", "float64"), 8),
 }
+_FRACTIONS = ("float", "float32", "double", "float64")
 
 
 def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """(vertex, faces): the vertices as a structured array, and int32 [T, 3], or None for a file without faces.
 
     Polygons are cut into fans of triangles. Raises `HiclError` if the file is missing, isn't a PLY, is shorter or
-    longer than its header says, has no vertex, or a face points past the last one.
+    longer than its header says, has no vertex, or a face has fewer than three or points past the last one.
     """
     from plyfile import PlyData, PlyElementParseError, PlyHeaderParseError
 
@@ -28,27 +30,41 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if found < fewest:
         raise HiclError(f"{path}: its header promises {fewest} bytes or more but it has {found}; truncated or damaged")
     # Known lengths make faces a plain array: milliseconds instead of seconds.
-    lists = {name: lines[0].split()[-1] for name, _, lines in elements if name == "face" and lines}
-    known = {name: {index: 3} for name, index in lists.items()} if found == all_triangles else {}
+    index = _index_list(elements)
+    known = {"face": {index: 3}} if index and found == all_triangles else {}
     try:
-        with open(path, "rb") as file:
+        # A text file is opened as text: plyfile would wrap a binary one and close it behind itself.
+        with (
+            open(path, encoding="ascii") if style == "ascii" else open(path, "rb") as file,
+            warnings.catch_warnings(action="ignore", category=UserWarning),  # NumPy's, of an empty list
+        ):
             data = PlyData.read(file, known_list_len=known)
             left_over = file.read(16)
-    except (PlyHeaderParseError, PlyElementParseError, ValueError, KeyError) as error:
+    except (PlyHeaderParseError, PlyElementParseError, ValueError, KeyError, OverflowError) as error:
         raise HiclError(f"{path}: not what its header promises ({error}); truncated or damaged") from None
     if left_over.strip():
         raise HiclError(f"{path}: goes on after the counts in its header; damaged")
     if "vertex" not in data:
         raise HiclError(f"{path}: no element 'vertex'")
     vertex = data["vertex"].data
-    if len(vertex) == 0 or not {"x", "y", "z"} <= set(vertex.dtype.names):
+    if len(vertex) == 0 or not {"x", "y", "z"} <= set(vertex.dtype.names or ()):
         raise HiclError(f"{path}: no vertices with x, y and z")
+    if vertex.dtype.hasobject:
+        raise HiclError(f"{path}: a vertex holds a list; only plain numbers are known there")
     faces = None
-    if "face" in data and len(data["face"].data):
-        faces = _triangles(data["face"].data[lists["face"]])
+    if index and len(data["face"].data):
+        faces = _triangles(data["face"].data[index], path)
         if faces.min() < 0 or faces.max() >= len(vertex):
-            raise HiclError(f"{path}: a face points to vertex {faces.max()} of {len(vertex)}")
+            wrong = faces[(faces < 0) | (faces >= len(vertex))][0]
+            raise HiclError(f"{path}: a face points to vertex {wrong} of {len(vertex)}")
     return vertex, faces
+
+
+def _index_list(elements: list) -> str | None:
+    """Name of the faces' list of vertices, whatever stands before it."""
+    lines = [line.split() for name, _, lines in elements if name == "face" for line in lines]
+    lists = [words[-1] for words in lines if words[1] == "list" and words[3] not in _FRACTIONS]
+    return next((name for name in ("vertex_indices", "vertex_index") if name in lists), lists[0] if lists else None)
 
 
 def vertex_count(path: Path) -> int:
@@ -58,7 +74,8 @@ def vertex_count(path: Path) -> int:
 
 def xyz(vertex: np.ndarray, path: Path) -> np.ndarray:
     """float32 [N, 3]. Raises `HiclError` if a coordinate is not finite."""
-    points = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
+    with np.errstate(over="ignore"):  # a double too large for float32 is said below
+        points = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
     if not np.isfinite(points).all():
         raise HiclError(f"{path}: vertex {int(np.argmin(np.isfinite(points).all(axis=1)))} is not finite")
     return points
@@ -95,14 +112,16 @@ def _header(path: Path) -> tuple[str, list[tuple[str, int, list[str]]], int]:
                 raise HiclError(f"{path}: bad line in the PLY header: {line!r}")
             elements.append((words[1], int(words[2]), []))
         elif words[:1] == ["property"] and elements:
+            if len(words) != (5 if words[1:2] == ["list"] else 3):
+                raise HiclError(f"{path}: bad line in the PLY header: {line!r}")
             elements[-1][2].append(line)
     return style, elements, newline + 1
 
 
 def _sizes(style: str, elements: list, header: int) -> tuple[int, int]:
     """(fewest bytes the file can have, bytes it has if every list is a triangle)."""
-    if style == "ascii":
-        return header, -1
+    if style == "ascii":  # a digit and a separator each
+        return header + sum(2 * count * max(len(properties), 1) for _, count, properties in elements) - 1, -1
     fewest = triangles = header
     for _, count, properties in elements:
         for line in properties:
@@ -116,8 +135,11 @@ def _sizes(style: str, elements: list, header: int) -> tuple[int, int]:
     return fewest, triangles
 
 
-def _triangles(lists: np.ndarray) -> np.ndarray:
+def _triangles(lists: np.ndarray, path: Path) -> np.ndarray:
     if lists.ndim == 2:
         return np.ascontiguousarray(lists, np.int32)
+    fewest = min(len(face) for face in lists)
+    if fewest < 3:
+        raise HiclError(f"{path}: a face of {fewest} vertices; truncated or damaged")
     fans = [(face[0], face[i], face[i + 1]) for face in lists for i in range(1, len(face) - 1)]
-    return np.array(fans, np.int32).reshape(-1, 3)
+    return np.array(fans, np.int64).reshape(-1, 3).astype(np.int32)

@@ -155,10 +155,11 @@ class RGBDScene:
 
         if self._ply is None:
             frames = ((frame.color, frame.depth, frame.pose) for frame in self._usable_frames())
-            points = fuse_depth(frames, self.depth_camera, self.color_camera, voxel=self.voxel)
-            if len(points.xyz) == 0:
-                raise HiclError(f"{self.folder}: depth frames give no point; are poses and --depth-scale right?")
-            return points
+            cameras = self.depth_camera, self.color_camera
+            try:
+                return fuse_depth(frames, *cameras, voxel=self.voxel)
+            except HiclError as error:
+                raise HiclError(f"{self.folder}: {error}; is --depth-scale right?") from None
         vertex, faces = ply.read_ply(self._ply)
         xyz, rgb = ply.xyz(vertex, self._ply), ply.rgb(vertex)
         normal = None

@@ -100,7 +100,7 @@ class ScanNetScene:
         if self.frames_folder is None:
             ids = np.arange(len(self._sens))
         else:
-            ids = sorted(int(file.stem) for file in (self.frames_folder / "color").glob("*.jpg"))
+            ids = sorted(int(f.stem) for f in (self.frames_folder / "color").glob("*.jpg") if f.stem.isdigit())
         if len(ids) == 0:
             raise HiclError(f"{self.frames_folder or self._sens.path}: holds no frames")
         return np.array(ids, np.int32)[:: self.frame_step]
@@ -152,11 +152,13 @@ class ScanNetScene:
             return None
         try:
             sets = np.array(json.loads(path.read_text())["segIndices"], np.int32)
-        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise HiclError(f"{path}: not a Segmentator file (no list 'segIndices')") from None
         n_points = ply.vertex_count(self._file("_vh_clean_2.ply"))
         if sets.shape != (n_points,):
-            raise HiclError(f"{path}: {len(sets)} set ids for a mesh of {n_points} vertices")
+            raise HiclError(f"{path}: set ids of shape {sets.shape} for a mesh of {n_points} vertices")
+        if sets.min() < 0:
+            raise HiclError(f"{path}: set id {sets.min()}; ids count from 0")
         return sets
 
     def point_files(self) -> list[Path]:
@@ -188,7 +190,7 @@ def miniature_settings(root: Path) -> dict | None:
         settings = json.loads(path.read_text())
     except ValueError:
         raise HiclError(f"{path}: not JSON; make the miniature again in a new folder") from None
-    return settings if settings.get("format") == "hicl-miniature" else None
+    return settings if isinstance(settings, dict) and settings.get("format") == "hicl-miniature" else None
 
 
 def find_scenes(
@@ -240,7 +242,10 @@ def _split_lists(root: Path) -> dict[str, list[str]]:
     lists = {}
     for parent in (root / "Tasks" / "Benchmark", root / "splits", root):
         for path in sorted(parent.glob("scannetv2_*.txt")):
-            lines = path.read_text().split()
+            try:
+                lines = path.read_text().split()
+            except (OSError, UnicodeDecodeError) as error:
+                raise HiclError(f"{path}: split list can't be read ({error})") from None
             lists[path.stem.removeprefix("scannetv2_")] = [line.removesuffix(".ply") for line in lines]
     return lists
 

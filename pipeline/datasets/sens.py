@@ -136,8 +136,11 @@ class SensFile:
         return depth.astype(np.float32) / np.float32(self._depth_shift)
 
     def _read(self, offset: int, size: int) -> bytes:
-        with open(self.path, "rb") as file:
-            return os.pread(file.fileno(), int(size), int(offset))
+        try:
+            with open(self.path, "rb") as file:
+                return os.pread(file.fileno(), int(size), int(offset))
+        except OSError as error:
+            raise HiclError(f"{self.path}: can't be read ({error.strerror})") from None
 
 
 def decode_color(data: bytes, where: str, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from hicl.errors import HiclError
+from hicl.pipeline.prompts import ClassList, ensemble, fill_templates, read_classes
+
+
+def test_85_templates():
+    filled = fill_templates("shower curtain")
+    assert len(filled) == len(set(filled)) == 85
+    assert all("shower curtain" in text and "{" not in text for text in filled)
+    # OpenAI's 80 for ImageNet are known by their first, one in the middle and their last.
+    assert filled[0] == "a bad photo of a shower curtain."
+    assert "itap of my shower curtain." in filled[:80]
+    assert filled[79] == "a tattoo of the shower curtain."
+    assert filled[80:] == [
+        "there is a shower curtain in the scene.",
+        "there is the shower curtain in the scene.",
+        "this is a shower curtain in the scene.",
+        "this is the shower curtain in the scene.",
+        "this is one shower curtain in the scene.",
+    ]
+
+
+def test_ensembling_normalises_first():
+    """A long vector has no more to say than a short one: (1, 0) and (0, 1) at 45 degrees, whatever their lengths."""
+    mean = ensemble(np.array([[100, 0], [0, 0.1]], np.float32))
+    assert mean.dtype == np.float32
+    np.testing.assert_allclose(mean, [0.5**0.5, 0.5**0.5], rtol=1e-6)
+
+
+def test_class_list(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("# mine\nsofa, couch ,settee\n\n  plant  # green\nténte\n", encoding="utf-8")
+    classes = read_classes(path)
+    assert classes.names == ("sofa", "plant", "ténte")
+    assert classes.prompts == (("sofa", "couch", "settee"), ("plant",), ("ténte",))
+    assert ClassList.of(("a", "b")) == ClassList(("a", "b"), (("a",), ("b",)))
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "0 classes"),
+        (b"# nothing\n , ,\n", "0 classes"),
+        ("\n".join(map(str, range(256))).encode(), "256 classes"),
+        (b"a\nb\na, c\n", "class 'a' stands there twice"),
+        (b"\xff\xfe\x00", "can't be read"),
+    ],
+)
+def test_a_class_list_that_will_not_do(tmp_path, content, said):
+    path = tmp_path / "classes.txt"
+    path.write_bytes(content)
+    with pytest.raises(HiclError, match=f"classes.txt: .*{said}"):
+        read_classes(path)
+
+
+def test_most_classes(tmp_path):
+    (tmp_path / "classes.txt").write_text("\n".join(map(str, range(255))))
+    assert len(read_classes(tmp_path / "classes.txt").names) == 255
+    with pytest.raises(HiclError, match="none.txt"):
+        read_classes(tmp_path / "none.txt")

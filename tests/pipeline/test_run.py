@@ -1,0 +1,245 @@
+"""The pipeline as a whole: what is up to date is left alone, what isn't is made anew, nothing is ever half there."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scans import tree, write_labels, write_scan
+
+from hicl.cache.manifest import read as read_manifest
+from hicl.cache.reader import open_cache
+from hicl.config import PreprocessConfig
+from hicl.errors import HiclError
+from hicl.pipeline import run
+from hicl.pipeline.datasets import rgbd
+from hicl.pipeline.datasets.scannet import CLASSES
+from hicl.pipeline.prompts import ClassList
+
+ALL_STAGES = {"points", "views", "sets", "features", "labels"}
+
+
+@pytest.fixture
+def config(tiny_clip) -> PreprocessConfig:
+    return PreprocessConfig(clip=tiny_clip.vit.config, weights=tiny_clip.vit.weights, short_side=64)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    for index in range(2):
+        write_scan(tmp_path / "scans" / f"corner{index}", seed=index)
+    return tmp_path / "scans"
+
+
+def preprocess(root: Path, out: Path, config: PreprocessConfig, classes=CLASSES, workers=1, frame_step=1):
+    scenes = [(scene, "test") for scene in rgbd.find_scenes(root, frame_step)]
+    source = run.Source("rgbd", root, scenes, ())
+    return run.preprocess(source, out, config, ClassList.of(classes), workers, "cpu", say=lambda _: None)
+
+
+@pytest.fixture
+def stages_done(monkeypatch) -> list[frozenset]:
+    """What each call of process_scene was asked to do."""
+    done = []
+    original = run.process_scene
+
+    def spy(job, tick=lambda: None):
+        done.append(job.todo)
+        return original(job, tick)
+
+    monkeypatch.setattr(run, "process_scene", spy)
+    return done
+
+
+def test_labels_follow_from_the_cached_features_and_pairs(root, tmp_path, config):
+    summary = preprocess(root, tmp_path / "cache", config)
+    assert sorted(summary.done) == ["corner0", "corner1"]
+    cache = open_cache(tmp_path / "cache")
+    scene = cache.scene("corner0")
+    grid, pixel, raw = (scene.read(name) for name in ("features/grid", "pairs/pixel", "pairs/raw"))
+    grid = grid.astype(np.float64)
+    rows, columns = grid.shape[1:3]
+    for pair in range(0, len(raw), 37):
+        view = np.searchsorted(scene.read("pairs/indptr"), pair, side="right") - 1
+        y = np.clip((pixel[pair, 0] + 0.5) * rows / 48 - 0.5, 0, rows - 1)
+        x = np.clip((pixel[pair, 1] + 0.5) * columns / 64 - 0.5, 0, columns - 1)
+        top, left = int(y), int(x)
+        bottom, right = min(top + 1, rows - 1), min(left + 1, columns - 1)
+        a, b = y - top, x - left
+        feature = (1 - a) * ((1 - b) * grid[view, top, left] + b * grid[view, top, right]) + a * (
+            (1 - b) * grid[view, bottom, left] + b * grid[view, bottom, right]
+        )
+        scores = cache.text.astype(np.float64) @ feature
+        assert scores[raw[pair]] >= scores.max() - 1e-6
+    assert len(np.unique(scene.read("sets/id"))) == 3  # two walls and a floor
+
+
+def test_second_run_does_nothing(root, tmp_path, config, stages_done):
+    preprocess(root, tmp_path / "cache", config)
+    before, times = tree(tmp_path / "cache"), _times(tmp_path / "cache")
+    summary = preprocess(root, tmp_path / "cache", config)
+    assert summary.done == [] and sorted(summary.unchanged) == ["corner0", "corner1"]
+    assert tree(tmp_path / "cache") == before
+    changed = {path for path, stamp in _times(tmp_path / "cache").items() if times[path] != stamp}
+    assert changed <= {"manifest.parquet"}
+
+
+def _times(folder: Path) -> dict[str, int]:
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_new_classes_run_only_the_labels(root, tmp_path, config, stages_done):
+    preprocess(root, tmp_path / "cache", config)
+    grid = tmp_path / "cache/scenes/corner0/features/grid/c/0/0/0/0"
+    inode = grid.stat().st_ino
+    preprocess(root, tmp_path / "cache", config, classes=("wall", "floor", "elephant"))
+    assert stages_done[2:] == [frozenset({"labels"})] * 2
+    assert grid.stat().st_ino == inode
+    preprocess(root, tmp_path / "fresh", config, classes=("wall", "floor", "elephant"))
+    assert tree(tmp_path / "cache") == tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"vote": "scene"}, {"labels"}),
+        ({"k_threshold": 0.02}, {"sets", "labels"}),
+        ({"max_gap": 0.02}, {"views", "labels"}),
+        ({"short_side": 48}, {"features", "labels"}),
+        ({"dense": "kk"}, {"features", "labels"}),
+    ],
+)
+def test_a_setting_runs_only_what_depends_on_it(root, tmp_path, config, stages_done, change, expected):
+    preprocess(root, tmp_path / "cache", config)
+    changed = replace(config, **change)
+    preprocess(root, tmp_path / "cache", changed)
+    # Another teacher is another text, yet never other points.
+    assert stages_done[-1] == expected
+    preprocess(root, tmp_path / "fresh", changed)
+    assert tree(tmp_path / "cache") == tree(tmp_path / "fresh")
+
+
+def test_other_frames_run_what_depends_on_them(root, tmp_path, config, stages_done):
+    preprocess(root, tmp_path / "cache", config)
+    preprocess(root, tmp_path / "cache", config, frame_step=2)
+    assert stages_done[-1] == {"views", "features", "labels"}
+    assert open_cache(tmp_path / "cache").scene("corner1").read("views/frame").tolist() == [0, 2]
+
+
+def test_changed_input_is_never_reused(root, tmp_path, config, stages_done):
+    preprocess(root, tmp_path / "cache", config)
+    shutil.rmtree(root / "corner1")
+    write_scan(root / "corner1", seed=9)
+    preprocess(root, tmp_path / "cache", config)
+    assert stages_done[2:] == [frozenset(ALL_STAGES)]
+
+
+def test_workers_write_the_same_bytes(root, tmp_path, config):
+    write_scan(root / "corner2", seed=2)
+    preprocess(root, tmp_path / "one", config, workers=1)
+    preprocess(root, tmp_path / "two", config, workers=2)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_bad_frames_are_skipped_and_counted(root, tmp_path, config):
+    (root / "corner0/frame-000001.color.png").write_bytes(b"not an image")
+    np.savetxt(root / "corner0/frame-000002.pose.txt", np.full((4, 4), -np.inf))
+    summary = preprocess(root, tmp_path / "cache", config)
+    assert summary.failed == {}
+    reasons = summary.skipped["corner0"]
+    assert "decode" in reasons["1"] and "frame-000001.color.png" in reasons["1"]
+    assert "not finite" in reasons["2"]
+    row = read_manifest(tmp_path / "cache")[0]
+    assert (row["frames"], row["skipped_frames"]) == (2, 2)
+
+
+def test_bad_scene_fails_alone(root, tmp_path, config):
+    for depth in (root / "corner0").glob("*.depth.png"):
+        depth.unlink()
+    summary = preprocess(root, tmp_path / "cache", config)
+    assert summary.done == ["corner1"]
+    assert "corner0" in summary.failed["corner0"] and "depth.png" in summary.failed["corner0"]
+    states = {row["scene"]: row["state"] for row in read_manifest(tmp_path / "cache")}
+    assert states == {"corner0": "failed", "corner1": "complete"}
+    assert not (tmp_path / "cache/scenes/corner0").exists()
+    assert open_cache(tmp_path / "cache").scene_ids() == ["corner1"]
+
+
+def test_scene_that_no_camera_sees(root, tmp_path, config):
+    for pose in (root / "corner0").glob("*.pose.txt"):
+        flipped = np.loadtxt(pose)
+        flipped[:3, [0, 2]] *= -1  # looks the other way
+        np.savetxt(pose, flipped)
+    summary = preprocess(root, tmp_path / "cache", config)
+    assert "no point is visible" in summary.failed["corner0"]
+
+
+def test_labels_of_a_2d_segmenter(root, tmp_path):
+    write_labels(tmp_path / "labels/corner0", classes=3)
+    write_labels(tmp_path / "labels/corner1", classes=3)
+    config = PreprocessConfig(teacher="labels", labels_dir=str(tmp_path / "labels"))
+    preprocess(root, tmp_path / "cache", config, classes=("a", "b", "c"))
+    cache = open_cache(tmp_path / "cache")
+    scene = cache.scene("corner0")
+    assert not scene.has("features/grid")
+    np.testing.assert_array_equal(cache.text, np.eye(3))
+    from PIL import Image
+
+    for view in range(4):
+        image = np.asarray(Image.open(tmp_path / f"labels/corner0/{view}.png"))
+        own = slice(*scene.read("pairs/indptr")[view : view + 2])
+        row, column = scene.read("pairs/pixel")[own].T
+        np.testing.assert_array_equal(scene.read("pairs/raw")[own], image[row // 2, column // 2])
+    (tmp_path / "labels/corner1/0.png").write_bytes((tmp_path / "labels/corner0/0.png").read_bytes()[:50])
+    assert "doesn't decode" in preprocess(root, tmp_path / "cache", config, classes=("a", "b", "c")).failed["corner1"]
+    summary = preprocess(root, tmp_path / "cache", config, classes=("a", "b"))
+    assert "unknown class 2" in summary.failed["corner0"]
+
+
+def test_stale_scenes_are_passed_over(root, tmp_path, config):
+    preprocess(root, tmp_path / "cache", config)
+    (tmp_path / "one").mkdir()
+    shutil.move(root / "corner0", tmp_path / "one/corner0")
+    preprocess(tmp_path / "one", tmp_path / "cache", config, classes=("wall", "floor"))
+    cache = open_cache(tmp_path / "cache")
+    assert cache.scene_ids() == ["corner0"]
+    with pytest.raises(HiclError, match="another class list"):
+        cache.scene("corner1")
+
+
+def test_too_little_disk(root, tmp_path, config, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(HiclError, match="free"):
+        preprocess(root, tmp_path / "cache", config)
+
+
+def test_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
+    for index in range(5):
+        write_scan(tmp_path / "scans" / f"corner{index}", seed=index)
+        write_labels(tmp_path / "labels" / f"corner{index}", seed=index)
+
+    def start(out: Path, workers: int = 1) -> subprocess.Popen:
+        command = [sys.executable, "-m", "hicl", "preprocess", "rgbd", "--root", tmp_path / "scans", "--out", out]
+        command += ["--teacher", "labels", "--labels-dir", tmp_path / "labels", "--workers", workers]
+        return subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL, cwd=tmp_path)
+
+    assert start(tmp_path / "whole").wait() == 0
+    whole = tree(tmp_path / "whole")
+    killed = 0
+    for published in (0, 1, 3):  # scenes that are there when the kill comes
+        out = tmp_path / f"killed{published}"
+        process = start(out)
+        watched = out / ".staging" if published == 0 else out / "scenes"
+        while process.poll() is None and len(list(watched.glob("corner*"))) < max(published, 1):
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert start(out).wait() == 0
+        assert tree(out) == whole
+    assert killed  # at least one kill came before the end

@@ -1,0 +1,74 @@
+"""Scenes for a cache, small enough to be counted by hand."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+CLASSES = ("wall", "floor", "chair")
+
+
+def arrays(seed=0, n=7, views=(3, 0, 4), with_optional=True):
+    """A scene that keeps to cache/SPEC.md: n points in 3 sets, views with so many pairs, 4x5 patches of 6 numbers."""
+    rng = np.random.default_rng(seed)
+    f, p = len(views), sum(views)
+    found = {
+        "points/xyz": rng.random((n, 3)).astype("<f4"),
+        "points/rgb": rng.integers(0, 256, (n, 3)).astype("u1"),
+        "points/normal": rng.random((n, 3)).astype("<f4"),
+        "points/label": rng.choice([0, 1, 2, 255], n).astype("u1"),
+        "views/frame": np.arange(f, dtype="<i4") * 20,
+        "views/pose": rng.random((f, 4, 4)),
+        "views/intrinsics": rng.random((f, 4)),
+        "views/size": np.tile(np.array([[24, 32]], "<i4"), (f, 1)),
+        "pairs/indptr": np.concatenate([[0], np.cumsum(views)]).astype("<i8"),
+        "pairs/point": rng.integers(0, n, p).astype("<i4"),
+        "pairs/pixel": rng.integers(0, 24, (p, 2)).astype("<u2"),
+        "sets/id": (np.arange(n) % 3).astype("<i4"),
+        "features/grid": rng.random((f, 4, 5, 6)).astype("<f2"),
+        "pairs/raw": rng.choice([0, 1, 2, 255], p).astype("u1"),
+        "pairs/refined": rng.choice([0, 1, 2, 255], p).astype("u1"),
+    }
+    if not with_optional:
+        del found["points/label"], found["features/grid"]
+    return found
+
+
+def attributes(scene_arrays, text="t1", split="val"):
+    stages = {stage: f"{stage}1" for stage in ("points", "views", "sets", "features", "labels")} | {"text": text}
+    counts = {
+        "points": len(scene_arrays["points/xyz"]),
+        "frames": len(scene_arrays["views/frame"]),
+        "pairs": len(scene_arrays["pairs/point"]),
+        "sets": int(scene_arrays["sets/id"].max()) + 1,
+    }
+    return {"split": split, "stages": stages, "counts": counts, "skipped": {"20": "why"}, "settings": {}}
+
+
+def embedding(classes=CLASSES, seed=0):
+    found = np.random.default_rng(seed).normal(size=(len(classes), 6))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype("<f4")
+
+
+def set_text(writer, classes=CLASSES, fingerprint="t1", truth=CLASSES, seed=0):
+    writer.set_text(classes, embedding(classes, seed), fingerprint, {"truth_classes": list(truth), "teacher": None})
+
+
+def put(writer, name, scene_arrays, text="t1", split="val", classes=CLASSES):
+    from hicl.cache.writer import stage_scene
+
+    stage_scene(writer.path, name, scene_arrays, attributes(scene_arrays, text, split), len(classes), keep=[])
+    writer.publish(name)
+
+
+def tree(folder: Path, times=False) -> dict:
+    """Every file below a folder with its bytes, and on demand with its time of change, and every folder."""
+    found = {}
+    for parent, folders, files in os.walk(folder):
+        for name in files:
+            path = Path(parent, name)
+            content = path.read_bytes()
+            found[str(path.relative_to(folder))] = (content, path.stat().st_mtime_ns) if times else content
+        for name in folders:
+            found[str(Path(parent, name).relative_to(folder)) + os.sep] = None
+    return found

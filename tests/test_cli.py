@@ -1,0 +1,110 @@
+"""The commands as people type them, in processes of their own, from an empty working directory."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def hicl(*words, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "hicl", *(str(word) for word in words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def fails(result: subprocess.CompletedProcess, *words: str) -> str:
+    """The one line of an error; asserts the exit code, the words in it, and that there is no traceback."""
+    errors = [line for line in result.stderr.splitlines() if line.startswith("hicl: error: ")]
+    assert result.returncode == 1 and len(errors) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in errors[0]
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("miniature") / "rooms"
+    result = hicl("miniature", "--scenes", 3, "--seed", 11, "--out", out, cwd=out.parent)
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+def test_miniature_to_report(miniature, tmp_path):
+    """The whole way of a first user: rooms, cache, report. The teacher is the miniature's own."""
+    result = hicl("preprocess", "miniature", "--root", miniature, "--out", "cache", "--workers", 2, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "3 scenes done" in result.stderr and "GB free" in result.stderr
+    again = hicl("preprocess", "scannet", "--root", miniature, "--out", "cache", cwd=tmp_path)
+    assert "0 scenes done, 3 up to date" in again.stderr
+    report = hicl(
+        "report", "labels", "--cache", "cache", "--json", "out/labels.json", "--picture", "out/room.png", cwd=tmp_path
+    )
+    assert report.returncode == 0, report.stderr
+    numbers = json.loads((tmp_path / "out/labels.json").read_text())
+    assert numbers["scenes"] == 3 and numbers["coverage"] > 50
+    # A teacher that knows nothing of a class list of 20 is right in 5 % of the points.
+    assert numbers["raw"]["accuracy"] > 25
+    assert numbers["ceiling"]["accuracy"] > numbers["refined"]["accuracy"]
+    assert f"{numbers['refined']['miou']:.1f}" in report.stdout
+    assert np.asarray(Image.open(tmp_path / "out/room.png")).std() > 10
+    val = hicl("report", "labels", "--cache", "cache", "--split", "val", cwd=tmp_path)
+    assert "Labels of 1 scenes, split val" in val.stdout
+
+
+def test_help_is_light(tmp_path):
+    code = "import sys, hicl.cli\ntry: hicl.cli.app(['--help'])\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('torch', 'numpy', 'zarr', 'numba', 'open_clip') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_users_own_train_py_is_never_imported(tmp_path):
+    for name in ("train", "cache", "pipeline"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    assert hicl("--help", cwd=tmp_path).returncode == 0
+    fails(hicl("report", "labels", "--cache", "nowhere", cwd=tmp_path), "nowhere", "no such folder")
+
+
+def test_errors_are_one_line(miniature, tmp_path):
+    fails(hicl("preprocess", "scannet", "--root", "gone", "--out", "c", cwd=tmp_path), "gone", "no such folder")
+    fails(hicl("preprocess", "scannet", "--root", miniature, "--out", "c", "--split", "test", cwd=tmp_path), "empty")
+    fails(hicl("preprocess", "scannet", "--root", miniature, "--out", "c", "--sets", "best2", cwd=tmp_path), "--sets")
+    fails(hicl("preprocess", "rgbd", "--root", miniature, "--out", "c", cwd=tmp_path), "no posed RGB-D frames")
+    fails(hicl("preprocess", "miniature", "--root", tmp_path, "--out", "c", cwd=tmp_path), "no miniature")
+    (tmp_path / "bad.toml").write_text("vote = 'image'\nsnets = 1\n")
+    words = ("preprocess", "scannet", "--root", miniature, "--out", "c", "--config", "bad.toml")
+    fails(hicl(*words, cwd=tmp_path), "bad.toml", "snets")
+    (tmp_path / "weights.safetensors").write_bytes(b"not weights")
+    words = ("preprocess", "scannet", "--root", miniature, "--out", "c", "--weights", "weights.safetensors")
+    fails(hicl(*words, cwd=tmp_path), "weights.safetensors", "safetensors")
+    assert not list((tmp_path / "c").glob("*")), "an error leaves nothing behind"
+
+
+def test_truncated_recording_fails_alone(miniature, tmp_path):
+    root = tmp_path / "rooms"
+    for source in miniature.rglob("*"):
+        if source.is_file():
+            target = root / source.relative_to(miniature)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, target)
+    broken = root / "scans/scene0001_00/scene0001_00.sens"
+    data = broken.read_bytes()
+    broken.unlink()
+    broken.write_bytes(data[: len(data) // 2])
+    label = tmp_path / "labels"
+    for scene in ("scene0000_00", "scene0001_00", "scene0002_00"):
+        (label / scene).mkdir(parents=True)
+        for frame in range(24):
+            Image.fromarray(np.full((6, 8), frame % 20, np.uint8)).save(label / scene / f"{frame}.png")
+    words = ("--root", root, "--out", "cache", "--teacher", "labels", "--labels-dir", label)
+    result = hicl("preprocess", "scannet", *words, cwd=tmp_path)
+    fails(result, "scene0001_00.sens", "truncated")
+    assert "2 scenes done, 0 up to date, 1 failed" in result.stderr
+    broken.write_bytes(data)
+    result = hicl("preprocess", "scannet", *words, cwd=tmp_path)
+    assert result.returncode == 0 and "1 scenes done, 2 up to date, 0 failed" in result.stderr
