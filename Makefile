@@ -1,6 +1,7 @@
 # Everything from a bare checkout: Python 3.11 (or 3.12, 3.13), make and a C compiler are enough.
 #   make test                                    set up, run the tests
 #   make reproduce-table2                        set up, the whole method on the embedded miniature
+#   make reproduce-table2 SEEDS=3                with three seeds
 #   make reproduce-table2 SCANNET=/data/scannet  the same on ScanNet
 
 PYTHON ?= $(firstword $(foreach v,python3.11 python3.12 python3.13 python3,$(shell command -v $(v))))
@@ -9,13 +10,18 @@ WORK ?= work
 RESULTS ?= results
 SCENES ?= 32
 SEED ?= 0
+SEEDS ?= 1
 HICL := $(VENV)/bin/hicl
 INSTALLED := $(VENV)/.installed
 
 ifdef SCANNET
 CACHE := $(WORK)/scannet-cache
+PRESET := scannet
+JOBS ?= 1
 else
 CACHE := $(WORK)/miniature-cache
+PRESET := miniature
+JOBS ?= 2
 endif
 
 .PHONY: setup test lint benchmark teacher cache reproduce-table2 clean
@@ -46,9 +52,11 @@ endif
 
 reproduce-table2: cache
 	$(HICL) report labels --cache $(CACHE) --split val --json $(RESULTS)/labels.json --picture $(RESULTS)/labels.png
+	$(HICL) table2 --cache $(CACHE) --out $(RESULTS) --preset $(PRESET) --seeds $(SEEDS) --jobs $(JOBS)
 
 benchmark: setup
 	$(VENV)/bin/python tests/benchmarks/bench_kernels.py
+	$(VENV)/bin/python tests/benchmarks/bench_train.py
 
 # Train the miniature's teacher anew, from crops and captions of other rooms.
 teacher: setup

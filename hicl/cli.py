@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hicl import train_cli
 from hicl.errors import HiclError
 
 app = typer.Typer(
@@ -18,6 +19,8 @@ preprocess_app = typer.Typer(help="Raw scans to a cache of points, sets and labe
 report_app = typer.Typer(help="How good what is in a cache is.", no_args_is_help=True)
 app.add_typer(preprocess_app, name="preprocess")
 app.add_typer(report_app, name="report")
+for command in (train_cli.train, train_cli.evaluate, train_cli.table2, train_cli.curves, train_cli.features):
+    app.command()(command)
 
 Root = Annotated[Path, typer.Option(help="Folder that holds the scans.")]
 Out = Annotated[Path, typer.Option(help="The cache, made or brought up to date.")]

@@ -56,7 +56,12 @@ def train(
     if resume and config is None and (out / "config.toml").exists():
         config = out / "config.toml"
     options = _overrides(
-        settings, experiment=exp, seed=seed, preset=preset, schedule__epochs=epochs, schedule__batch=batch
+        settings,
+        experiment=exp and exp.upper(),
+        seed=seed,
+        preset=preset,
+        schedule__epochs=epochs,
+        schedule__batch=batch,
     )
     if config is not None:
         options.pop("preset", None)
@@ -114,7 +119,7 @@ def table2(
 
     options = _overrides(settings, schedule__epochs=epochs, schedule__batch=batch)
     settled = configs.load(preset or "miniature", config, options)
-    results = ablation.table2(cache, settled, out, list(range(seeds)), jobs=jobs, device=device)
+    results = ablation.table2(cache, settled, out, list(range(seeds)), jobs=jobs, device=device, say=typer.echo)
     typer.echo(ablation.markdown(results))
     typer.echo(f"written: {out / 'table2.json'}")
 

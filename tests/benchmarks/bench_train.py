@@ -1,0 +1,135 @@
+"""Speed of the trainer on made-up rooms: what a step costs, and whether the processor that trains ever waits for data.
+
+    python tests/benchmarks/bench_train.py                     rooms of ScanNet's size, --preset scannet
+    python tests/benchmarks/bench_train.py --preset miniature  rooms of the miniature's size
+
+ScanNet's 120 epochs are 144,000 scene visits; half an hour for them is 80 scenes/s. The last line says what share of
+that was reached here, and the lines above what holds it back.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+from synthetic_rooms import make_cache
+
+from hicl.cache.reader import open_cache
+from hicl.train import distributed, stream
+from hicl.train.config import load
+from hicl.train.kernels import label_histogram, voxelise, warm_up
+from hicl.train.learner import Learner
+
+TARGET = 80  # scenes/s
+# Points, views, size and furniture of a room, and width of the teacher.
+ROOMS = {
+    "scannet": dict(n_points=150_000, n_views=30, size=4.5, boxes=14, width=512),
+    "miniature": dict(n_points=26_000, n_views=24, size=4.0, boxes=12, width=32),
+}
+
+
+def timed(function, repeat: int) -> float:
+    """Milliseconds a call, the best of `repeat`."""
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1000 * min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", choices=ROOMS, default="scannet")
+    parser.add_argument("--steps", type=int, default=0, help="measured steps; default 4 on a CPU, 100 on a GPU")
+    parser.add_argument("--rooms", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=0, help="default: the preset's; 2 for scannet on a CPU")
+    parser.add_argument("--workers", type=int, default=-1, help="default: all cores but one")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", action="append", default=[], help="key=json value")
+    args = parser.parse_args()
+
+    group = distributed.start(args.device)
+    gpu = group.device.type == "cuda"
+    steps = args.steps or (100 if gpu else 4)
+    workers = args.workers if args.workers >= 0 else max(1, min(14, len(os.sched_getaffinity(0)) - 1))
+    overrides = {"experiment": "V", "stream.workers": workers, "schedule.absolute": True}
+    overrides |= {"schedule.attention_epoch": 0.0, "schedule.feedback_epoch": 0.0}
+    overrides |= {key: json.loads(value) for key, value in (s.split("=", 1) for s in args.set)}
+    batch = args.batch or (2 if args.preset == "scannet" and not gpu else 0)
+    config = load(args.preset, None, overrides | ({"schedule.batch": batch} if batch else {}))
+    if args.threads or config.threads:
+        torch.set_num_threads(args.threads or config.threads)
+    print(f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores,"
+          f" torch {torch.__version__} {torch.cuda.get_device_name() if gpu else 'CPU'},"
+          f" {torch.get_num_threads()} threads, {workers} workers, preset {args.preset}")  # fmt: skip
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_cache(Path(folder) / "cache", train=args.rooms, val=0, **ROOMS[args.preset])
+        cache = open_cache(path)
+        source = stream.make_source(cache, "refined", config.heads.tokens, 0, config.stream)
+        warm_up()
+        _bench_scene(cache, source, config)
+        plan = [step for epoch in range(10_000) for step in _plan(source, config, epoch)][: steps + 3]
+        learner = Learner(config, torch.from_numpy(cache.text.copy()), group)
+        _bench_steps(learner, source, plan, gpu)
+
+
+def _plan(source, config, epoch):
+    return [(epoch, scenes) for scenes in stream.epoch_order(len(source.scenes), config.schedule.batch, 0, epoch)]
+
+
+def _bench_scene(cache, source, config) -> None:
+    scene = cache.scene(source.scenes[0])
+    names = ("points/xyz", "pairs/indptr", "pairs/point", "pairs/refined")
+    xyz, indptr, point, label = (scene.read(name) for name in names)
+    coords, _, voxel_of_point = voxelise(xyz, config.stream.voxel_size)
+    print(f"a room: {len(xyz)} points, {len(coords)} voxels of {100 * config.stream.voxel_size:.0f} cm,"
+          f" {len(indptr) - 1} views, {len(point)} pairs")  # fmt: skip
+    read = timed(lambda: [cache.scene(source.scenes[0]).read(name) for name in names], 5)
+    print(f"  open and map arrays  {read:8.2f} ms")
+    print(f"  voxelise             {timed(lambda: voxelise(xyz, config.stream.voxel_size), 5):8.2f} ms")
+    for views in (2, 8):
+        arguments = indptr, np.arange(views), point, label, voxel_of_point, len(coords), len(cache.classes)
+        print(f"  histogram, {views} views   {timed(lambda a=arguments: label_histogram(*a), 5):8.2f} ms")
+    ms = timed(lambda: stream.make_batch(cache, source, 0, [0]), 5)
+    print(f"  whole sample         {ms:8.2f} ms, so {1000 / ms:.0f} scenes/s and worker")
+
+
+def _bench_steps(learner, source, plan, gpu) -> None:
+    waits, works, scenes, points, voxels = [], [], 0, 0, 0
+    batches = stream.batches(source, plan, pin=gpu)
+    for i in range(len(plan)):
+        start = time.perf_counter()
+        batch = next(batches)
+        got = time.perf_counter()
+        learner.step(batch)
+        if gpu:
+            torch.cuda.synchronize()
+        end = time.perf_counter()
+        if i >= 3:  # workers starting, spconv tuning
+            waits.append(got - start), works.append(end - got)
+            scenes, points, voxels = scenes + len(batch.scenes), points + batch.points, voxels + sum(batch.voxels)
+    total = sum(waits) + sum(works)
+    steps = len(works)
+    print(f"a step of {scenes // steps} scenes, {voxels // steps} voxels, experiment V with all losses:"
+          f" {1000 * np.median(works):.0f} ms (median), {1e6 * sum(works) / voxels:.1f} µs a voxel")  # fmt: skip
+    waiting = 100 * sum(waits) / total
+    print(f"  {steps / total:.2f} steps/s, {points / total:.0f} points/s, {waiting:.1f} % of the time waiting for data")
+    if gpu:
+        print(f"  {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory")
+    print(f"  {scenes / total:.2f} scenes/s of {TARGET} wanted for ScanNet in half an hour:"
+          f" {100 * scenes / total / TARGET:.1f} %")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

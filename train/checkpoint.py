@@ -1,0 +1,158 @@
+"""What a run leaves on disk: safetensors and JSON, never pickle, each replaced in one step.
+
+A run's folder holds `config.toml`; while it trains `state.json` and the `state-<step>.safetensors` it names (network,
+heads, optimisers, random state: all that --resume needs); at its end `model.json` and `model.safetensors` (network and
+text embedding: all that inference needs, and no tensor of a correlation head).
+"""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from hicl.errors import HiclError
+
+MODEL_FORMAT, STATE_FORMAT, VERSION = "hicl-model", "hicl-state", 1
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a kill, sees the old or the new text and nothing between."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _replace_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+    os.replace(temporary, path)
+
+
+def save_state(run: Path, step: int, tensors: dict[str, torch.Tensor], meta: dict) -> None:
+    """Save a state to resume from; `state.json` names its tensors' file, so replacing it is what makes it current."""
+    name = f"state-{step:08d}.safetensors"
+    _replace_tensors(run / name, tensors)
+    meta = {"format": STATE_FORMAT, "version": VERSION, "step": step, "tensors": name} | meta
+    replace_text(run / "state.json", json.dumps(meta, indent=1))
+    for old in run.glob("state-*.safetensors"):
+        if old.name != name:
+            old.unlink()
+
+
+def load_state(run: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Tensors and meta data of the last saved state. Raises HiclError where there is none, or a damaged one."""
+    meta = _read_json(run / "state.json", STATE_FORMAT, "nothing to resume here; start without --resume")
+    return _read_tensors(run / meta["tensors"]), meta
+
+
+def drop_state(run: Path) -> None:
+    """Remove a finished run's state: it can't be trained on, its learning rate has reached 0."""
+    (run / "state.json").unlink(missing_ok=True)
+    for old in run.glob("state-*.safetensors"):
+        old.unlink()
+
+
+def has_state(run: Path) -> bool:
+    """Whether a run was begun in this folder."""
+    return (run / "state.json").exists()
+
+
+def has_model(run: Path) -> bool:
+    """Whether a run was finished in this folder."""
+    return (run / "model.json").exists()
+
+
+def save_model(run: Path, net: nn.Module, text: torch.Tensor, meta: dict) -> None:
+    """Save what inference needs: the network's tensors as `net.*`, and `text` [C, d]."""
+    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+    _replace_tensors(run / "model.safetensors", tensors | {"text": text})
+    meta = {"format": MODEL_FORMAT, "version": VERSION} | meta
+    replace_text(run / "model.json", json.dumps(meta, indent=1))
+
+
+def load_model(run: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Tensors and meta data of a finished model. Raises HiclError where there is none, or a damaged one."""
+    meta = _read_json(run / "model.json", MODEL_FORMAT, "no finished model; train one with `hicl train --out …`")
+    return _read_tensors(run / "model.safetensors"), meta
+
+
+def restore(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, where: Path) -> None:
+    """Load the tensors `prefix + name` into a module, all of them or none.
+
+    A checkpoint that silently doesn't match gives mIoU near 0 (CLIP2Scene issue 14).
+
+    Raises:
+        HiclError: names missing, names too many, or shapes that differ; it lists them.
+    """
+    own = module.state_dict()
+    found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    wrong = [f"{prefix}{n} is missing" for n in own if n not in found]
+    wrong += [f"{prefix}{n} is unknown" for n in found if n not in own]
+    wrong += [
+        f"{prefix}{n} is {list(found[n].shape)} instead of {list(own[n].shape)}"
+        for n in own
+        if n in found and found[n].shape != own[n].shape
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise HiclError(f"{where}: does not fit this network: {shown}")
+    module.load_state_dict(found)
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer, names: list[str], prefix: str) -> dict[str, torch.Tensor]:
+    """An optimiser's state as named tensors; `names` of its parameters in their order."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    return {
+        f"{prefix}{name}:{key}": value
+        for name, parameter in zip(names, parameters, strict=True)
+        for key, value in optimiser.state.get(parameter, {}).items()
+        if value is not None
+    }
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, names: list[str], tensors: dict[str, torch.Tensor], prefix: str, where: Path
+) -> None:
+    """The way back of `optimiser_tensors`. Raises HiclError for a tensor too many, missing, or of another shape.
+
+    None at all is right for an optimiser that hasn't stepped yet.
+    """
+    parameters = dict(zip(names, (p for group in optimiser.param_groups for p in group["params"]), strict=True))
+    state: dict[str, dict[str, torch.Tensor]] = {name: {} for name in names}
+    for full, value in tensors.items():
+        if full.startswith(prefix):
+            name, _, key = full.removeprefix(prefix).rpartition(":")
+            if name not in parameters or (value.dim() and value.shape != parameters[name].shape):
+                raise HiclError(f"{where}: does not fit this network: {full} {list(value.shape)}")
+            # AdamW counts its steps on the CPU.
+            state[name][key] = value.to(parameters[name].device) if value.dim() else value
+    keys = {key for values in state.values() for key in values}
+    missing = [f"{prefix}{name}:{key}" for name in names for key in sorted(keys - state[name].keys())]
+    if missing:
+        raise HiclError(f"{where}: does not fit this network: {'; '.join(missing[:5])} missing ({len(missing)} in all)")
+    for name, values in state.items():
+        if values:
+            optimiser.state[parameters[name]].update(values)
+
+
+def _read_json(path: Path, kind: str, missing: str) -> dict:
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HiclError(f"{path}: {missing}") from None
+    except (OSError, ValueError) as error:
+        raise HiclError(f"{path}: unreadable: {error}") from None
+    if not isinstance(meta, dict) or meta.get("format") != kind or meta.get("version") != VERSION:
+        raise HiclError(f"{path}: not a {kind} of version {VERSION}")
+    return meta
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise HiclError(f"{path}: unreadable: {str(error).splitlines()[0]}") from None

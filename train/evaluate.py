@@ -1,0 +1,170 @@
+"""ScanNet's protocol: predict every vertex of every validation scan, count against the true labels.
+
+ScanNet `BenchmarkScripts/3d_evaluation/evaluate_semantic_label.py`: vertices without a true label don't count. Argmax
+over the classes alone; CLIP2Scene adds a logit fixed at 0 for "unlabelled", and counts a
+vertex that chooses it as wrong.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hicl.errors import HiclError
+from hicl.metrics import confusion, iou
+from hicl.train import checkpoint, minkunet
+from hicl.train.config import Config, from_dict
+from hicl.train.kernels import UNLABELLED, grid_shape
+from hicl.train.stream import split_fingerprint, whole_scene
+
+
+@dataclass(frozen=True)
+class Scores:
+    """confusion [C, C] int64: rows truth, columns prediction. iou [C] in 0..1: NaN for a class not in the truth.
+
+    split and scans: what was counted.
+    """
+
+    classes: tuple[str, ...]
+    confusion: np.ndarray
+    iou: np.ndarray
+    miou: float
+    accuracy: float
+    split: str = ""
+    scans: int = 0
+
+
+@dataclass
+class Model:
+    """A trained network with the text it was trained for: [C, d]."""
+
+    net: minkunet.MinkUNet
+    text: torch.Tensor
+    meta: dict
+    voxel_size: float
+
+    @torch.no_grad()
+    def features(self, scene) -> tuple[np.ndarray, np.ndarray]:
+        """Voxel features [V, d] float32 of a scene, and voxel_of_point [N]."""
+        coords, colour, voxel_of_point = whole_scene(scene, self.voxel_size)
+        device = self.text.device
+        training = self.net.training
+        self.net.eval()
+        args = torch.from_numpy(coords).to(device), torch.from_numpy(colour).to(device), 1, grid_shape(coords[:, 1:])
+        features = self.net(*args).float().cpu().numpy()
+        self.net.train(training)
+        return features, voxel_of_point
+
+    def predict(self, scene) -> np.ndarray:
+        """[N] uint8 class of each point of a scene."""
+        features, voxel_of_point = self.features(scene)
+        return (features @ self.text.cpu().numpy().T).argmax(axis=1).astype(np.uint8)[voxel_of_point]
+
+
+def score(matrix: np.ndarray, classes: tuple[str, ...]) -> Scores:
+    """Scores of a confusion matrix of `hicl.metrics`, its mean IoU over the classes in the truth."""
+    each = iou(matrix)
+    square = matrix[:, : len(matrix)]
+    miou = float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
+    return Scores(tuple(classes), square, each, miou, float(np.trace(square) / max(1, matrix.sum())))
+
+
+def load(run: Path, device: torch.device) -> Model:
+    """A finished run's model. Raises HiclError where there is none or its tensors don't all match."""
+    tensors, meta = checkpoint.load_model(run)
+    config = from_dict(meta["config"], Config(), str(run / "model.json"))
+    text = tensors.pop("text").to(device)
+    net = minkunet.build(config.model, text.shape[1], device)
+    checkpoint.restore(net, tensors, "net.", run / "model.safetensors")
+    strangers = [name for name in tensors if not name.startswith("net.")]
+    if strangers:
+        raise HiclError(f"{run / 'model.safetensors'}: holds tensors of no network: {', '.join(strangers[:5])}")
+    return Model(net, text, meta, config.stream.voxel_size)
+
+
+def evaluate(model: Model, cache, split: str = "val", progress: bool = False) -> Scores:
+    """Scores of a model on the labelled points of a split.
+
+    Raises:
+        HiclError: the cache's classes or teacher differ from the model's, or no scene has true labels.
+    """
+    if tuple(cache.classes) != tuple(model.meta["classes"]):
+        raise HiclError(
+            f"{cache.path}: its {len(cache.classes)} classes are not the {len(model.meta['classes'])} the model was"
+            f" trained for ({_first_difference(cache.classes, model.meta['classes'])}); train on this cache"
+        )
+    if cache.text.shape[1] != model.text.shape[1]:
+        raise HiclError(
+            f"{cache.path}: its teacher has width {cache.text.shape[1]}, the model's {model.text.shape[1]};"
+            " train on this cache"
+        )
+    if cache.truth_classes and tuple(cache.truth_classes) != tuple(cache.classes):
+        raise HiclError(
+            f"{cache.path}: its true labels are of other classes"
+            f" ({_first_difference(cache.classes, cache.truth_classes)}), so there is nothing to evaluate against"
+        )
+    from tqdm import tqdm
+
+    n_classes = len(cache.classes)
+    matrix, scans = np.zeros((n_classes, n_classes + 1), np.int64), 0
+    for name in tqdm(cache.scene_ids(split), "evaluating", unit="scene", disable=None if progress else True):
+        scene = cache.scene(name)
+        if not scene.has("points/label"):
+            continue
+        scans += 1
+        truth = scene.read("points/label")
+        if ((truth != UNLABELLED) & (truth >= n_classes)).any():
+            raise HiclError(f"{cache.path}: scene {name}: true label beyond {n_classes} classes; preprocess it again")
+        matrix += confusion(truth, model.predict(scene), n_classes)
+    if not matrix.any():
+        raise HiclError(f"{cache.path}: no scene of split {split!r} has true labels, so there is no mIoU")
+    return replace(score(matrix, cache.classes), split=split, scans=scans)
+
+
+def _first_difference(ours, theirs) -> str:
+    for i in range(max(len(ours), len(theirs))):
+        a, b = (names[i] if i < len(names) else "nothing" for names in (ours, theirs))
+        if a != b:
+            return f"class {i}: {a} instead of {b}"
+    return "none"
+
+
+def protocol(scores: Scores) -> str:
+    """How the number came about, to be printed with it."""
+    seen = int(np.isfinite(scores.iou).sum())
+    return (
+        f"{scores.confusion.sum()} labelled vertices of {scores.scans} {scores.split} scans, each by its voxel,"
+        f" argmax over {len(scores.classes)} classes, no test-time augmentation; mIoU over the {seen} in the truth"
+    )
+
+
+def report(scores: Scores) -> str:
+    """A table for people, in percent: per-class IoU, mIoU, accuracy, and the protocol."""
+    rows = [(name, iou) for name, iou in zip(scores.classes, scores.iou, strict=True)]
+    rows.append(("mIoU", scores.miou))
+    named = np.array([not name.lower().startswith("other") for name in scores.classes])
+    if not named.all() and np.isfinite(scores.iou[named]).any():
+        rows.append(("mIoU without other", float(np.nanmean(scores.iou[named]))))
+    rows.append(("accuracy", scores.accuracy))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {'absent' if np.isnan(value) else f'{100 * value:6.2f}'}" for name, value in rows]
+    return "\n".join([*lines, protocol(scores)])
+
+
+def save(scores: Scores, run: Path, cache) -> Path:
+    """Write `evaluation-<split>.json`: percent where a person reads, counts where a program does."""
+    result = {
+        "split": scores.split,
+        "miou": 100 * scores.miou,
+        "accuracy": 100 * scores.accuracy,
+        "iou": {n: None if np.isnan(v) else 100 * v for n, v in zip(scores.classes, scores.iou, strict=True)},
+        "protocol": protocol(scores),
+        "dataset": cache.dataset,
+        "data": split_fingerprint(cache, scores.split),
+        "confusion": scores.confusion.tolist(),
+    }
+    path = run / f"evaluation-{scores.split}.json"
+    checkpoint.replace_text(path, json.dumps(result, indent=1))
+    return path

@@ -1,0 +1,96 @@
+"""What a run shows and writes about itself: a progress bar, `log.csv`, TensorBoard scalars."""
+
+import csv
+import io
+from pathlib import Path
+
+from tqdm import tqdm
+
+from hicl.train.checkpoint import replace_text
+
+LOSSES = ("ce", "intra", "inter", "kl")
+COLUMNS = ("epoch", "step", *LOSSES, "lr", "head_lr", "steps_per_s", "points_per_s", "wait_share", "miou")
+
+
+class Log:
+    """A row an epoch: means of the losses (unweighted), rates, throughput, share of time waiting for data, mIoU.
+
+    Args:
+        run: the run's folder.
+        title: shown before the bar.
+        steps: of the whole run; `first` of them are done.
+        state: of the run that this one continues, from `state()`.
+        leads: whether this process writes anything; show: whether it may show a bar.
+    """
+
+    def __init__(self, run: Path, title: str, steps: int, first: int, state: dict | None, leads: bool, show: bool):
+        self.run, self.leads = run, leads
+        self.rows: list[dict] = list(state["rows"]) if state else []
+        self.sums: dict[str, list[float]] = dict(state["sums"]) if state else {}
+        # disable=None: silent where the output is no terminal.
+        self.bar = tqdm(total=steps, initial=first, desc=title, unit="step", disable=None if leads and show else True)
+        self.board = _tensorboard(run / "tensorboard", first + 1) if leads else None
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()
+        if self.board:
+            self.board.close()
+
+    def step(
+        self, step: int, values: dict[str, float], rates: tuple[float, float], points: int, wait: float, busy: float
+    ):
+        """Note one step: its losses, learning rates, points of all processes, seconds waiting for data and working."""
+        numbers = values | {"points": points, "wait": wait, "busy": busy}
+        for name, value in numbers.items():
+            total = self.sums.setdefault(name, [0.0, 0])
+            total[0] += value
+            total[1] += 1
+        shown = {name: f"{values[name]:.3f}" for name in LOSSES if name in values}
+        self.bar.set_postfix(shown | {"lr": f"{rates[0]:.3f}"}, refresh=False)
+        self.bar.update()
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(f"loss/{name}", value, step)
+            self.board.add_scalar("rate/net", rates[0], step)
+            self.board.add_scalar("rate/heads", rates[1], step)
+            self.board.add_scalar("speed/points_per_s", points / (wait + busy), step)
+            self.board.add_scalar("speed/wait_share", wait / (wait + busy), step)
+
+    def epoch(self, epoch: int, step: int, rates: tuple[float, float], miou: float | None) -> None:
+        """Close an epoch (counted from 1): its row goes to `log.csv`; miou in 0..1."""
+        count = self.sums["wait"][1]
+        wait, busy, points = (self.sums[name][0] for name in ("wait", "busy", "points"))
+        row = {"epoch": epoch, "step": step, "lr": rates[0], "head_lr": rates[1]}
+        row |= {name: self.sums[name][0] / self.sums[name][1] for name in LOSSES if name in self.sums}
+        row |= {
+            "steps_per_s": count / (wait + busy),
+            "points_per_s": points / (wait + busy),
+            "wait_share": wait / (wait + busy),
+        }
+        if miou is not None:
+            row["miou"] = 100 * miou
+            if self.board:
+                self.board.add_scalar("val/miou", 100 * miou, step)
+        self.rows.append(row)
+        self.sums = {}
+        if self.leads:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
+            replace_text(self.run / "log.csv", text.getvalue())
+
+    def state(self) -> dict:
+        """All that a continued run needs to write the same log."""
+        return {"rows": self.rows, "sums": self.sums}
+
+
+def _tensorboard(folder: Path, first: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # it is an extra: log.csv holds the same numbers by epoch
+        return None
+    return SummaryWriter(str(folder), purge_step=first)

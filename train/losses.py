@@ -1,0 +1,71 @@
+"""The three losses of HICL (Eq. 1, 4 and 8), each a mean over its own points, and their mean.
+
+Every loss comes as (sum, count): many processes add up both before they divide, and then agree with one.
+"""
+
+import torch
+from torch.nn import functional as F
+
+from hicl.train.config import LossConfig
+from hicl.train.kernels import UNLABELLED
+
+Term = tuple[torch.Tensor, torch.Tensor]
+
+
+def pair_cross_entropy(logits_VC: torch.Tensor, histogram_VC: torch.Tensor) -> Term:
+    """L_ce (Eq. 1): Σ over pairs of -log softmax(f_m T̂)[l], and the number of labelled pairs.
+
+    All pairs of a voxel share its logits, so their sum is the histogram's inner product with the log-probabilities.
+    """
+    counts = histogram_VC.to(logits_VC.dtype)
+    return -(counts * F.log_softmax(logits_VC, dim=1)).sum(), counts.sum()
+
+
+def majority_labels(histogram_VC: torch.Tensor) -> torch.Tensor:
+    """[V] int64: the class that most pairs of a voxel name, the lowest of equals; 255 where there is none."""
+    return torch.where(histogram_VC.sum(dim=1) > 0, histogram_VC.argmax(dim=1), UNLABELLED)
+
+
+def token_cross_entropy(logits_TC: torch.Tensor, label_T: torch.Tensor) -> Term:
+    """L̂_ce (Eq. 4) over tokens with a label: sum and count."""
+    total = F.cross_entropy(logits_TC, label_T, ignore_index=UNLABELLED, reduction="sum")
+    return total, (label_T != UNLABELLED).sum().to(logits_TC.dtype)
+
+
+def feedback_divergence(student: torch.Tensor, teacher: torch.Tensor, config: LossConfig, text: torch.Tensor) -> Term:
+    """L_kl (Eq. 8) between f (student) and f̂ (teacher, detached: else it can collapse onto the student).
+
+    "KL(f, f̂)" is read as PyTorch's argument order, KL(f̂ ‖ f), as distillation has it; `kl_direction` = "student" is
+    the other. Multiplied by T², so that T doesn't change the gradients' scale (Hinton et al. 2015).
+
+    Args:
+        student, teacher: [T, d].
+        text: [C, d], used where `kl_space` is "logits".
+
+    Returns:
+        sum over tokens, and their number.
+    """
+    teacher = teacher.detach()
+    if config.kl_space == "logits":
+        student, teacher = student @ text.T, teacher @ text.T
+    p = F.log_softmax(student / config.kl_temperature, dim=1)
+    q = F.log_softmax(teacher / config.kl_temperature, dim=1)
+    if config.kl_direction == "student":
+        p, q = q, p
+    total = F.kl_div(p, q, reduction="sum", log_target=True) * config.kl_temperature**2
+    return total, total.new_tensor(float(len(student)))
+
+
+def objective(terms: dict[str, torch.Tensor], config: LossConfig) -> torch.Tensor:
+    """The mean of the active terms of {ce, intra, inter, kl} ("we use the average of the losses at each stage").
+
+    Intra and inter are one term, L̂_ce, the mean of both outputs (METHOD 7.2 row 4). With weights other than 1 the
+    mean is over the weighted terms and still divided by their number.
+    """
+    active = [terms["ce"]]
+    attended = [terms[name] for name in ("intra", "inter") if name in terms]
+    if attended:
+        active.append(config.token_weight * torch.stack(attended).mean())
+    if "kl" in terms:
+        active.append(config.kl_weight * terms["kl"])
+    return torch.stack(active).mean()

@@ -1,0 +1,244 @@
+"""From scenes in the cache to batches, in worker processes.
+
+A batch depends on (seed, epoch, scenes) alone: not on the number of workers, the process that made it, or what came
+before. That is what makes --resume exact. `points/label` is never read here.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from hicl.cache.reader import open_cache
+from hicl.errors import HiclError
+from hicl.train.augment import augment, colour_features
+from hicl.train.config import StreamConfig
+from hicl.train.correlation import sample_tokens
+from hicl.train.kernels import UNLABELLED, grid_shape, label_histogram, voxelise, warm_up
+
+
+@dataclass
+class Batch:
+    """Some scenes' voxels and what their pairs say. V voxels, B scenes, M tokens a scene, C classes.
+
+    coords [V, 4] int32: scene, x, y, z. features [V, 3] float32. histogram [V, C] int32: pairs of each class.
+    tokens [B, M] int64: rows of the sampled voxels. voxels: number of each scene. grid: extent of the sparse tensor.
+    points: number of points behind the voxels. views: chosen of each scene.
+    """
+
+    scenes: list[str]
+    epoch: int
+    coords: torch.Tensor
+    features: torch.Tensor
+    histogram: torch.Tensor
+    tokens: torch.Tensor
+    voxels: list[int]
+    grid: list[int]
+    points: int
+    views: list[list[int]]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch with its tensors on `device`."""
+        if device.type == "cpu":
+            return self
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The batch in memory that a GPU reads directly; the DataLoader calls it."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change) -> "Batch":
+        names = ("coords", "features", "histogram", "tokens")
+        return replace(self, **{name: change(getattr(self, name)) for name in names})
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a worker needs to make batches: the cache, the scenes as they were at the start, and the settings."""
+
+    cache: Path
+    scenes: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+    labels: str  # "raw" or "refined"
+    tokens: int
+    seed: int
+    config: StreamConfig
+
+
+def make_source(cache, labels: str, tokens: int, seed: int, config: StreamConfig, split: str = "train") -> Source:
+    """The scenes of a split with their fingerprints. Raises HiclError where the cache has none."""
+    scenes = tuple(cache.scene_ids(split))
+    fingerprints = tuple(cache.scene(scene).fingerprint for scene in scenes)
+    return Source(Path(cache.path), scenes, fingerprints, labels, tokens, seed, config)
+
+
+def split_fingerprint(cache, split: str) -> str:
+    """Changes when a scene of a split comes, goes or changes."""
+    content = "\n".join(f"{scene} {cache.scene(scene).fingerprint}" for scene in cache.scene_ids(split))
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def epoch_order(n_scenes: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """Scene numbers of each step of an epoch: a random order, cut into full batches.
+
+    What doesn't fill a batch is left for another epoch: an inter-scene head needs scenes to relate. A cache of fewer
+    scenes than a batch gives one smaller batch.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(n_scenes).tolist()
+    batch = min(batch, n_scenes)
+    return [order[i : i + batch] for i in range(0, n_scenes - batch + 1, batch)]
+
+
+def plan(n_scenes: int, batch: int, seed: int, epochs: int, rank: int = 0, world: int = 1) -> list[tuple[int, list]]:
+    """(epoch, scene numbers) of every step of a run, for one of `world` processes: each takes an equal part of a step.
+
+    Raises:
+        HiclError: a step's scenes can't be divided equally among the processes.
+    """
+    if min(batch, n_scenes) % world:
+        raise HiclError(
+            f"a step of {min(batch, n_scenes)} scenes can't be divided among {world} processes;"
+            " set schedule.batch to a multiple (and have as many training scenes)"
+        )
+    part = min(batch, n_scenes) // world
+    return [
+        (epoch, scenes[rank * part : (rank + 1) * part])
+        for epoch in range(epochs)
+        for scenes in epoch_order(n_scenes, batch, seed, epoch)
+    ]
+
+
+def make_batch(cache, source: Source, epoch: int, numbers: list[int]) -> Batch:
+    """One batch. `cache` is the opened cache of `source`.
+
+    Raises:
+        HiclError: the scene changed since the run began, holds no labelled pair, or is damaged.
+    """
+    parts = [_sample(cache, source, epoch, number) for number in numbers]
+    start = np.cumsum([0, *(len(p["coords"]) for p in parts)])
+    coords = [np.insert(p["coords"], 0, i, axis=1) for i, p in enumerate(parts)]
+    coords = np.concatenate(coords)
+    return Batch(
+        scenes=[source.scenes[number] for number in numbers],
+        epoch=epoch,
+        coords=torch.from_numpy(coords),
+        features=torch.from_numpy(np.concatenate([p["features"] for p in parts])),
+        histogram=torch.from_numpy(np.concatenate([p["histogram"] for p in parts])),
+        tokens=torch.from_numpy(np.stack([p["tokens"] + start[i] for i, p in enumerate(parts)])),
+        voxels=[len(p["coords"]) for p in parts],
+        grid=grid_shape(coords[:, 1:]),
+        points=sum(p["points"] for p in parts),
+        views=[p["views"] for p in parts],
+    )
+
+
+def _sample(cache, source: Source, epoch: int, number: int) -> dict:
+    name, config = source.scenes[number], source.config
+    scene = _unchanged(cache, source, number)
+    arrays = ("points/xyz", "points/rgb", "sets/id", "pairs/indptr", "pairs/point", f"pairs/{source.labels}")
+    xyz, rgb, sets, indptr, point, label = (scene.read(array) for array in arrays)
+    _unchanged(cache, source, number)
+
+    # The name and not the number: adding a scene to a cache leaves the others' samples as they were.
+    seeds = np.random.SeedSequence([source.seed, epoch, zlib.crc32(name.encode())]).spawn(3)
+    view_rng, augment_rng, token_rng = (np.random.default_rng(s) for s in seeds)
+    seen = np.flatnonzero(np.diff(indptr))
+    views = np.sort(view_rng.permutation(seen)[: config.views])
+    moved, colour = augment(xyz, rgb, config, augment_rng)
+    try:
+        coords, representative, voxel_of_point = voxelise(moved, config.voxel_size)
+        histogram = label_histogram(indptr, views, point, label, voxel_of_point, len(coords), len(cache.classes))
+    except ValueError as error:
+        raise HiclError(f"{source.cache}: scene {name}: {error}; preprocess it again") from error
+    if not histogram.any() and (label == UNLABELLED).all():
+        raise HiclError(
+            f"{source.cache}: scene {name} has no labelled pair, so nothing to learn from;"
+            " preprocess it again, or take it out of the training split"
+        )
+    return {
+        "coords": coords,
+        "features": colour[representative],
+        "histogram": histogram,
+        "tokens": sample_tokens(sets[representative], source.tokens, token_rng),
+        "points": len(xyz),
+        "views": views.tolist(),
+    }
+
+
+def _unchanged(cache, source: Source, number: int):
+    scene = cache.scene(source.scenes[number])
+    if scene.fingerprint != source.fingerprints[number]:
+        raise HiclError(
+            f"{source.cache}: scene {source.scenes[number]} changed while training;"
+            " start again with a new --out once preprocessing is done"
+        )
+    return scene
+
+
+def whole_scene(scene, voxel_size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A scene without augmentation, for evaluation: coords [V, 4] int32, features [V, 3], voxel_of_point [N]."""
+    coords, representative, voxel_of_point = voxelise(scene.read("points/xyz"), voxel_size)
+    features = colour_features(scene.read("points/rgb")[representative])
+    return np.insert(coords, 0, 0, axis=1), features, voxel_of_point
+
+
+class _Batches(Dataset):
+    """Steps by number. Errors travel as values: a DataLoader would wrap an exception into a traceback."""
+
+    def __init__(self, source: Source, steps: list[tuple[int, list[int]]]):
+        self.source, self.steps, self.cache = source, steps, None
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, step: int) -> Batch | HiclError:
+        try:
+            if self.cache is None:
+                self.cache = open_cache(self.source.cache)
+            return make_batch(self.cache, self.source, *self.steps[step])
+        except HiclError as error:
+            return error
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def batches(source: Source, steps: list[tuple[int, list[int]]], first: int = 0, pin: bool = False) -> Iterator[Batch]:
+    """The batches of a run's steps from number `first` on, in order, made ahead by `source.config.workers` processes.
+
+    Raises:
+        HiclError: as `make_batch`, at the step that it concerns.
+    """
+    warm_up()
+    workers = min(source.config.workers, max(0, len(steps) - first))
+    options = {}
+    if workers:
+        # Spawn: numba and zarr don't survive a fork after threads.
+        options = {"multiprocessing_context": "spawn", "prefetch_factor": source.config.prefetch}
+    loader = DataLoader(
+        _Batches(source, steps),
+        batch_size=None,
+        sampler=range(first, len(steps)),
+        num_workers=workers,
+        worker_init_fn=_start_worker,
+        pin_memory=pin,
+        **options,
+    )
+    try:
+        for batch in loader:
+            if isinstance(batch, HiclError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise HiclError(
+            f"a process that makes batches died, most likely out of memory: lower stream.workers (now {workers})"
+            f" or stream.prefetch (now {source.config.prefetch})"
+        ) from error
