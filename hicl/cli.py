@@ -79,12 +79,12 @@ def scannet(
     device: Device = "auto",
 ) -> None:
     """ScanNet v2: .sens recordings or scannet_frames_25k, meshes, official splits."""
-    from hicl.config import PreprocessConfig, build
+    from hicl.pipeline.config import build
     from hicl.pipeline.datasets import scannet as dataset
     from hicl.pipeline.run import Source
 
     given = dict(locals())
-    settings = build(PreprocessConfig, config, _settings(given, _own_teacher(given)))
+    settings = build(config, _settings(given, _own_teacher(given)))
     scenes, missing = dataset.find_scenes(root, split, settings.frame_step)
     if missing:
         _say(f"{missing} scans of split {split} are not below {root}; going on with the {len(scenes)} that are")
@@ -136,11 +136,11 @@ def rgbd(
     device: Device = "auto",
 ) -> None:
     """Your own scan: posed colour and depth images, with a .ply or without. One scene, or a folder of scenes."""
-    from hicl.config import PreprocessConfig, build
+    from hicl.pipeline.config import build
     from hicl.pipeline.datasets import rgbd as dataset
     from hicl.pipeline.run import Source
 
-    settings = build(PreprocessConfig, config, _settings(dict(locals())))
+    settings = build(config, _settings(dict(locals())))
     scenes = dataset.find_scenes(root, settings.frame_step or 1, settings.depth_scale)
     _preprocess(Source("rgbd", root, [(scene, "test") for scene in scenes], ()), out, settings, workers, device)
 
@@ -169,7 +169,7 @@ def _cores(workers: int | None) -> int:
 
 def _settings(given: dict, defaults: dict | None = None) -> dict:
     """The options of a command that are settings of `PreprocessConfig`; paths as text, for the cache's attributes."""
-    from hicl.config import PreprocessConfig
+    from hicl.pipeline.config import PreprocessConfig
 
     names = PreprocessConfig.__dataclass_fields__
     chosen = {key: str(value) if isinstance(value, Path) else value for key, value in given.items() if key in names}

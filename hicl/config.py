@@ -1,82 +1,89 @@
-"""Configuration: frozen dataclasses, filled from TOML and the command line. Unknown keys are errors."""
+"""Configuration: frozen dataclasses, nested ones too, filled from TOML. Unknown keys and wrong types are errors."""
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass
+import types
+import typing
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar
 
 from hicl.errors import HiclError
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class PreprocessConfig:
-    """Settings of `hicl preprocess`. The defaults are the paper's, or METHOD's choice where the paper is silent.
-
-    frame_step: every n-th frame (None: the data set's own default). sets: shipped, mesh, knn, or best = the first of
-    them that a scene has. k_threshold, min_size: Felzenszwalb's, as in ScanNet's Segmentator. max_gap: metres between
-    a point and the measured depth. vote: within each image, or pooled over the scene. teacher: clip, or labels = label
-    images of any 2D segmenter below labels_dir. clip, weights, dense, short_side: see `maskclip.TeacherConfig`.
-    classes: file with a class a line (None: the data set's own). depth_scale: units a metre of depth images (rgbd).
-    """
-
-    frame_step: int | None = None
-    sets: str = "best"
-    k_threshold: float = 0.01
-    min_size: int = 20
-    max_gap: float = 0.05
-    vote: str = "image"
-    teacher: str = "clip"
-    labels_dir: str | None = None
-    clip: str = "ViT-B-16-quickgelu"
-    weights: str = "openai"
-    dense: str = "maskclip"
-    short_side: int | None = None
-    classes: str | None = None
-    depth_scale: float = 1000.0
-
-    def __post_init__(self):
-        choices = {
-            "sets": ("best", "shipped", "mesh", "knn"),
-            "vote": ("image", "scene"),
-            "teacher": ("clip", "labels"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise HiclError(f"{_option(name)} {getattr(self, name)}: unknown; known are {', '.join(known)}")
-        for name in ("frame_step", "k_threshold", "min_size", "max_gap", "short_side", "depth_scale"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise HiclError(f"{_option(name)} {value}: must be greater than 0")
-        if (self.teacher == "labels") != (self.labels_dir is not None):
-            raise HiclError("--teacher labels and --labels-dir DIR go together")
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as nested tables. Raises `HiclError`."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise HiclError(f"{path}: not a readable TOML file: {error}") from None
 
 
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def updated(base: T, table: dict[str, Any], source: str) -> T:
+    """`base` with the values of a nested table in their places. Raises `HiclError`, naming the source and the key."""
+    return dataclasses.replace(base, **changes(base, table, source))
 
 
-def build(cls: type[T], path: Path | None, overrides: dict[str, Any]) -> T:
-    """A config from a TOML file (None: defaults) with overrides; None among them means "not given".
+def changes(base: Any, table: dict[str, Any], source: str, prefix: str = "") -> dict[str, Any]:
+    """The table's values as fields of `base`, checked against their types."""
+    if not isinstance(table, dict):
+        raise HiclError(f"{source}: {prefix.rstrip('.')} must be a table")
+    hints = typing.get_type_hints(type(base))
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = prefix + key
+        if key not in hints:
+            raise HiclError(f"{source}: unknown key {name!r}; known are {', '.join(hints)}")
+        current = getattr(base, key)
+        if dataclasses.is_dataclass(current):
+            found[key] = dataclasses.replace(current, **changes(current, value, source, name + "."))
+        else:
+            found[key] = _cast(value, hints[key], name, source)
+    return found
 
-    Raises `HiclError` for a file that can't be read, an unknown key or a value of the wrong type.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise HiclError(f"{path}: config can't be read ({error})") from None
-        hints = get_type_hints(cls)
-        for key, value in values.items():
-            if key not in hints:
-                raise HiclError(f"{path}: unknown key {key!r}; known are {', '.join(hints)}")
-            accepted = tuple(t for t in (get_args(hints[key]) or (hints[key],)))
-            if isinstance(value, int) and not isinstance(value, bool) and float in accepted:
-                values[key] = float(value)
-            elif not isinstance(value, accepted) or isinstance(value, bool) != (bool in accepted):
-                raise HiclError(f"{path}: {key} = {value!r}, expected {hints[key]}")
-    values |= {key: value for key, value in overrides.items() if value is not None}
-    return dataclasses.replace(cls(), **values) if values else cls()
+
+def _cast(value: Any, kind: Any, name: str, source: str) -> Any:
+    if isinstance(kind, types.UnionType):  # `int | None`: absent means None
+        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    if isinstance(kind, types.GenericAlias):
+        if isinstance(value, list | tuple):
+            return tuple(_cast(part, typing.get_args(kind)[0], name, source) for part in value)
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is kind:
+        return value
+    raise HiclError(f"{source}: {name} = {value!r} must be {getattr(kind, '__name__', kind)}")
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """Every value by its dotted key."""
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            values |= {f"{field.name}.{key}": inner for key, inner in flat(value).items()}
+        else:
+            values[field.name] = value
+    return values
+
+
+def to_toml(config: Any) -> str:
+    """A config of at most one level of tables as TOML that gives an equal one again."""
+    scalars, tables = [], []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            lines = [f"{key} = {_toml(inner)}" for key, inner in flat(value).items()]
+            tables.append("\n".join([f"[{field.name}]", *lines]))
+        else:
+            scalars.append(f"{field.name} = {_toml(value)}")
+    return "\n\n".join(["\n".join(scalars), *tables]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(part) for part in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else repr(value)

@@ -16,7 +16,7 @@ import json
 import os
 from pathlib import Path
 
-from hicl.config import PreprocessConfig
+from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Scene
 from hicl.pipeline.prompts import SCENE_TEMPLATES, ClassList
 

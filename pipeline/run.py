@@ -17,9 +17,9 @@ from tqdm import tqdm
 from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import SCENE_ARRAYS, STAGES
 from hicl.cache.writer import CacheWriter, stage_scene
-from hicl.config import PreprocessConfig
 from hicl.errors import HiclError
 from hicl.pipeline import fingerprint, stages
+from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.scene import Scene
 from hicl.pipeline.prompts import ClassList

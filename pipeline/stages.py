@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from hicl.cache.schema import NO_LABEL
-from hicl.config import PreprocessConfig
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline import normals, partition, refine
+from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.images import read_label
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
 from hicl.pipeline.projection import project

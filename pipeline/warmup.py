@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hicl.config import PreprocessConfig
 from hicl.pipeline import stages
+from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points
 
 

@@ -10,9 +10,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from hicl.cache.reader import open_cache
+from hicl.config import flat, updated
 from hicl.errors import HiclError
 from hicl.train import checkpoint, stream
-from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config, flat, from_dict
+from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config
 
 PAPER_NOTE = "Paper: ScanNet val, CLIP ViT-B/16, Table 2 of HICL (CVPR 2024)."
 
@@ -75,7 +76,7 @@ def _check_finished(run: Path, wanted: Config, cache) -> None:
     if not checkpoint.has_model(run):
         return
     _, meta = checkpoint.load_model(run)
-    had = flat(from_dict(meta["config"], Config(), str(run / "model.json")))
+    had = flat(updated(Config(), meta["config"], str(run / "model.json")))
     new = flat(wanted)
     changed = [f"{k} was {had[k]!r}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and had[k] != new[k]]
     if meta["text"] != cache.fingerprint or meta["data"] != stream.split_fingerprint(cache, "train"):

@@ -3,14 +3,11 @@
 The effective configuration is stored as `config.toml` with each result; a run can be repeated from that file.
 """
 
-import dataclasses
 import math
-import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hicl.config import flat, read_toml, updated
 from hicl.errors import HiclError
 
 REFERENCE_EPOCHS = 120
@@ -172,56 +169,17 @@ def load(preset: str = "miniature", file: Path | None = None, overrides: dict[st
     Raises:
         HiclError: unknown preset, key or choice, a value of the wrong type or out of range, an unreadable file.
     """
-    if file is not None:
-        try:
-            table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise HiclError(f"{file}: not a readable TOML file: {error}") from error
-        preset = table.get("preset", preset)
-    else:
-        table = {}
+    table = read_toml(file) if file is not None else {}
+    preset = table.get("preset", preset)
     if preset not in PRESETS:
         raise HiclError(f"preset {preset!r} is unknown; there are {', '.join(PRESETS)}")
-    config = from_dict(table, PRESETS[preset], str(file))
+    config = updated(PRESETS[preset], table, str(file))
     for key, value in (overrides or {}).items():
         nested: object = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        config = from_dict(nested, config, f"option {key}")
+        config = updated(config, nested, f"option {key}")
     return check(config)
-
-
-def from_dict(table: dict, base: Config, source: str) -> Config:
-    """`base` with the values of a nested table in their places; a key or type it doesn't know is a HiclError."""
-    return _merge(table, base, source, "")
-
-
-def _merge(table: dict, base, source: str, prefix: str):
-    if not isinstance(table, dict):
-        raise HiclError(f"{source}: {prefix.rstrip('.')} must be a table")
-    known = {f.name: f for f in dataclasses.fields(base)}
-    changes = {}
-    for key, value in table.items():
-        name = prefix + key
-        if key not in known:
-            raise HiclError(f"{source}: unknown key {name!r}; known here: {', '.join(known)}")
-        current = getattr(base, key)
-        if dataclasses.is_dataclass(current):
-            changes[key] = _merge(value, current, source, name + ".")
-        else:
-            changes[key] = _cast(value, typing.get_type_hints(type(base))[key], name, source)
-    return dataclasses.replace(base, **changes)
-
-
-def _cast(value, kind, name: str, source: str):
-    if isinstance(kind, types.GenericAlias):
-        if isinstance(value, list | tuple):
-            return tuple(_cast(v, typing.get_args(kind)[0], name, source) for v in value)
-    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif type(value) is kind:
-        return value
-    raise HiclError(f"{source}: {name} = {value!r} must be {getattr(kind, '__name__', kind)}")
 
 
 def check(config: Config) -> Config:
@@ -248,36 +206,3 @@ def phase_epochs(schedule: ScheduleConfig) -> tuple[float, float]:
     """Epochs at which L̂_ce and L_kl begin: 10 and 20 of 120, in proportion unless `absolute`."""
     factor = 1.0 if schedule.absolute else schedule.epochs / REFERENCE_EPOCHS
     return schedule.attention_epoch * factor, schedule.feedback_epoch * factor
-
-
-def flat(config: Config) -> dict[str, object]:
-    """Every value by its dotted key."""
-    values = {}
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            values |= {f"{f.name}.{g.name}": getattr(value, g.name) for g in dataclasses.fields(value)}
-        else:
-            values[f.name] = value
-    return values
-
-
-def to_toml(config: Config) -> str:
-    """The configuration as TOML that `load` reads back to an equal one."""
-    scalars, tables = [], []
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            lines = [f"{g.name} = {_toml(getattr(value, g.name))}" for g in dataclasses.fields(value)]
-            tables.append("\n".join([f"[{f.name}]", *lines]))
-        else:
-            scalars.append(f"{f.name} = {_toml(value)}")
-    return "\n\n".join(["\n".join(scalars), *tables]) + "\n"
-
-
-def _toml(value) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else repr(value)

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hicl.config import updated
 from hicl.errors import HiclError
 from hicl.metrics import confusion, iou
 from hicl.train import checkpoint, minkunet
-from hicl.train.config import Config, from_dict
+from hicl.train.config import Config
 from hicl.train.kernels import UNLABELLED, grid_shape
 from hicl.train.stream import split_fingerprint, whole_scene
 
@@ -74,7 +75,7 @@ def score(matrix: np.ndarray, classes: tuple[str, ...]) -> Scores:
 def load(run: Path, device: torch.device) -> Model:
     """A finished run's model. Raises HiclError where there is none or its tensors don't all match."""
     tensors, meta = checkpoint.load_model(run)
-    config = from_dict(meta["config"], Config(), str(run / "model.json"))
+    config = updated(Config(), meta["config"], str(run / "model.json"))
     text = tensors.pop("text").to(device)
     net = minkunet.build(config.model, text.shape[1], device)
     checkpoint.restore(net, tensors, "net.", run / "model.safetensors")

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from hicl.cache.reader import open_cache
+from hicl.config import flat, to_toml, updated
 from hicl.errors import HiclError
 from hicl.train import checkpoint, distributed, evaluate, stream
-from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config, check, flat, from_dict, to_toml
+from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config, check
 from hicl.train.distributed import Group
 from hicl.train.learner import Learner
 from hicl.train.log import Log
@@ -134,7 +135,7 @@ def _same_run(out: Path, state: dict, config: Config, identity: dict) -> None:
     for key, reason in reasons.items():
         if was[key] != now[key]:
             raise HiclError(f"{out}: can't be resumed: {reason} since it began; start anew with another --out")
-    old, new = flat(from_dict(state["config"], config, str(out / "state.json"))), flat(config)
+    old, new = flat(updated(config, state["config"], str(out / "state.json"))), flat(config)
     changed = [f"{k} was {old[k]!r}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and old[k] != new[k]]
     if changed:
         raise HiclError(f"{out}: can't be resumed with other settings: {'; '.join(changed)}")

@@ -14,9 +14,9 @@ from scans import tree, write_labels, write_scan
 
 from hicl.cache.manifest import read as read_manifest
 from hicl.cache.reader import open_cache
-from hicl.config import PreprocessConfig
 from hicl.errors import HiclError
 from hicl.pipeline import run
+from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import rgbd
 from hicl.pipeline.datasets.scannet import CLASSES
 from hicl.pipeline.prompts import ClassList

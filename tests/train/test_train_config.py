@@ -1,8 +1,9 @@
 import pytest
 
+from hicl.config import to_toml
 from hicl.errors import HiclError
 from hicl.train import config
-from hicl.train.config import PRESETS, load, phase_epochs, to_toml
+from hicl.train.config import PRESETS, load, phase_epochs
 
 
 @pytest.mark.parametrize("preset", PRESETS)
