@@ -159,6 +159,20 @@ def labels(
     typer.echo(report.labels(cache, split, json_file, picture, scene))
 
 
+@app.command()
+def export(
+    cache: Annotated[Path, typer.Option(help="A cache of `hicl preprocess`.")],
+    out: Annotated[Path, typer.Option(help="The PLY file to write.")],
+    scene: Annotated[str | None, typer.Option(help="Which scene. [default: the first]")] = None,
+    run: Annotated[Path | None, typer.Option(help="Label with this trained run, not with the pseudo-labels.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Write a scene as a PLY with a class and its colour for each point."""
+    from hicl.export import export
+
+    typer.echo(export(cache, scene, out, run, device))
+
+
 def _cores(workers: int | None) -> int:
     import os
 

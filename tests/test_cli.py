@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from plyfile import PlyData
 
 
 def hicl(*words, cwd: Path) -> subprocess.CompletedProcess:
@@ -52,6 +53,12 @@ def test_miniature_to_report(miniature, tmp_path):
     assert numbers["ceiling"]["accuracy"] > numbers["refined"]["accuracy"]
     assert f"{numbers['refined']['miou']:.1f}" in report.stdout
     assert np.asarray(Image.open(tmp_path / "out/room.png")).std() > 10
+    export = hicl("export", "--cache", "cache", "--scene", "scene0002_00", "--out", "room.ply", cwd=tmp_path)
+    assert export.returncode == 0, export.stderr
+    vertex = PlyData.read(str(tmp_path / "room.ply"))["vertex"].data
+    mesh = PlyData.read(str(miniature / "scans/scene0002_00/scene0002_00_vh_clean_2.ply"))["vertex"].data
+    np.testing.assert_array_equal(vertex["x"], mesh["x"])
+    assert set(np.unique(vertex["label"])) <= {*range(20), 255} and len(np.unique(vertex["label"])) > 3
     val = hicl("report", "labels", "--cache", "cache", "--split", "val", cwd=tmp_path)
     assert "Labels of 1 scenes, split val" in val.stdout
 

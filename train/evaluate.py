@@ -85,12 +85,8 @@ def load(run: Path, device: torch.device) -> Model:
     return Model(net, text, meta, config.stream.voxel_size)
 
 
-def evaluate(model: Model, cache, split: str = "val", progress: bool = False) -> Scores:
-    """Scores of a model on the labelled points of a split.
-
-    Raises:
-        HiclError: the cache's classes or teacher differ from the model's, or no scene has true labels.
-    """
+def assert_fits(model: Model, cache) -> None:
+    """Raise `HiclError` unless a cache has the classes and the teacher's width that a model was trained for."""
     if tuple(cache.classes) != tuple(model.meta["classes"]):
         raise HiclError(
             f"{cache.path}: its {len(cache.classes)} classes are not the {len(model.meta['classes'])} the model was"
@@ -101,6 +97,15 @@ def evaluate(model: Model, cache, split: str = "val", progress: bool = False) ->
             f"{cache.path}: its teacher has width {cache.text.shape[1]}, the model's {model.text.shape[1]};"
             " train on this cache"
         )
+
+
+def evaluate(model: Model, cache, split: str = "val", progress: bool = False) -> Scores:
+    """Scores of a model on the labelled points of a split.
+
+    Raises:
+        HiclError: the cache's classes or teacher differ from the model's, or no scene has true labels.
+    """
+    assert_fits(model, cache)
     if cache.truth_classes and tuple(cache.truth_classes) != tuple(cache.classes):
         raise HiclError(
             f"{cache.path}: its true labels are of other classes"
