@@ -53,9 +53,13 @@ def miniature(
     workers: Workers = None,
 ) -> None:
     """Write procedural furnished rooms in ScanNet's own layout: scans to try everything on."""
+    from tqdm import tqdm
+
     from hicl.pipeline.miniature.scan import write_dataset
 
-    write_dataset(out, scenes, seed, workers=_cores(workers))
+    with tqdm(total=scenes, unit="room", disable=None) as bar:
+        write_dataset(out, scenes, seed, workers=_cores(workers), progress=lambda _: bar.update())
+    _say(f"{scenes} rooms in {out}; next: hicl preprocess miniature --root {out} --out CACHE")
 
 
 @preprocess_app.command()

@@ -1,0 +1,1 @@
+"""The miniature: procedural furnished rooms in ScanNet's own layout, and the small teacher that reads them."""

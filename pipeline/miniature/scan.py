@@ -1,0 +1,234 @@
+"""From rooms to a data set: a scanner's flaws, and files in ScanNet's own layout.
+
+    DIR/miniature.json                       settings; "complete" turns true when everything is there
+    DIR/scannetv2_train.txt, scannetv2_val.txt
+    DIR/scans/sceneNNNN_00/sceneNNNN_00.sens, *_vh_clean_2.ply, *_vh_clean_2.labels.ply
+
+The same seed gives the same bytes and the same time stamps, with any number of workers. A scene's folder is written
+under another name and renamed when it is whole, so a killed run goes on where it stopped.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+
+from hicl.errors import HiclError
+from hicl.pipeline.datasets.sens import write_sens
+from hicl.pipeline.miniature import mesh
+from hicl.pipeline.miniature.render import draw_light, jpeg, look, measure_depth, photograph, shade
+from hicl.pipeline.miniature.rooms import Room, build_room
+from hicl.pipeline.miniature.solids import Packed, about_z, pack
+from hicl.pipeline.miniature.walk import draw_cameras, walk
+
+FORMAT = "hicl-miniature"
+VERSION = 1  # of the generator: anything that changes a byte of its output raises it
+FRAMES = 24
+FIRST_TEACHER_SEED = 10_000_000  # rooms from this seed on are the teacher's own and never part of a data set
+_NO_LABEL = 0
+
+
+def write_dataset(
+    out: Path,
+    scenes: int,
+    seed: int,
+    val_scenes: int | None = None,
+    workers: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Write `scenes` rooms to the folder `out`, the last `val_scenes` of them (default a quarter) for validation.
+
+    progress is called with each scene's id as it is finished, in the order in which they finish; scenes that are there
+    already are reported too. Raises `HiclError` if `out` holds anything else than this very set.
+    """
+    out = Path(out)
+    val_scenes = max(1, scenes // 4) if val_scenes is None else val_scenes
+    if not 1 <= scenes <= 10_000:
+        raise HiclError(f"a miniature has between 1 and 10000 scenes, not {scenes}")
+    if not 0 <= val_scenes <= scenes:
+        raise HiclError(f"{val_scenes} of {scenes} scenes can't be for validation; choose between 0 and {scenes}")
+    if not 0 <= seed < FIRST_TEACHER_SEED:
+        raise HiclError(
+            f"seed {seed}: choose one from 0 to {FIRST_TEACHER_SEED - 1}; the rooms beyond are those that the "
+            "miniature's teacher was trained on"
+        )
+    settings = {
+        "format": FORMAT,
+        "version": VERSION,
+        "seed": seed,
+        "scenes": scenes,
+        "val_scenes": val_scenes,
+        "frame_step": 1,
+        "frames": FRAMES,
+        "teacher": "hicl-miniature",
+    }
+    _claim(out, settings)
+    names = [_name(i) for i in range(scenes)]
+    todo = []
+    for index, name in enumerate(names):
+        if (out / "scans" / name).is_dir():
+            if progress:
+                progress(name)
+        else:
+            todo.append(index)
+    # The first one here even with workers: it compiles the kernels, which several processes must not do at once.
+    here = todo if workers <= 1 else todo[:1]
+    for index in here:
+        write_scene(out, seed, index)
+        if progress:
+            progress(names[index])
+    if len(todo) > len(here):
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(todo) - len(here)), mp_context=context) as pool:
+            tasks = {pool.submit(write_scene, out, seed, index): names[index] for index in todo[len(here) :]}
+            for task in as_completed(tasks):
+                task.result()
+                if progress:
+                    progress(tasks[task])
+    split = scenes - val_scenes
+    stamp = _stamp(seed, -1)
+    _write_text(out / "scannetv2_train.txt", "".join(f"{n}\n" for n in names[:split]), stamp)
+    _write_text(out / "scannetv2_val.txt", "".join(f"{n}\n" for n in names[split:]), stamp)
+    _write_text(out / "miniature.json", json.dumps(settings | {"complete": True}, indent=1) + "\n", stamp)
+
+
+def _name(index: int) -> str:
+    return f"scene{index:04d}_00"
+
+
+def _stamp(seed: int, index: int) -> int:
+    """A time in nanoseconds that depends on what is written only: caches recognise files by size and time."""
+    return (1_600_000_000 + zlib.crc32(f"{VERSION}/{seed}/{index}".encode()) % 100_000_000) * 1_000_000_000
+
+
+def _write_text(path: Path, text: str, stamp: int) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.utime(part, ns=(stamp, stamp))
+    os.replace(part, path)
+
+
+def _claim(out: Path, settings: dict) -> None:
+    """Mark `out` as the place of this set; refuse any folder that holds something else."""
+    marker = out / "miniature.json"
+    try:
+        found = json.loads(marker.read_text())
+    except FileNotFoundError:
+        if out.exists() and (not out.is_dir() or any(p.name != "miniature.json.part" for p in out.iterdir())):
+            raise HiclError(f"{out}: is not empty and holds no miniature; choose another --out") from None
+        (out / "scans").mkdir(parents=True, exist_ok=True)
+        text = json.dumps(settings | {"complete": False}, indent=1) + "\n"
+        _write_text(marker, text, _stamp(settings["seed"], -1))
+        return
+    except ValueError:
+        raise HiclError(f"{marker}: not JSON; delete {out} and make the miniature again") from None
+    complete = found.pop("complete", None) if isinstance(found, dict) else None
+    if complete is None or found != settings:
+        differ = [k for k in settings if not isinstance(found, dict) or found.get(k) != settings[k]]
+        raise HiclError(
+            f"{out}: holds a miniature made with other settings ({', '.join(differ) or 'unknown ones'} differ); "
+            "choose another --out, or delete it"
+        )
+    (out / "scans").mkdir(exist_ok=True)
+
+
+def write_scene(out: Path, seed: int, index: int) -> None:
+    """Write scene number `index` into `out`/scans, whole or not at all."""
+    name = _name(index)
+    final, part = out / "scans" / name, out / "scans" / f".{name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    room = build_room(seed, index)
+    solids = pack(room.solids)
+    field = mesh.distance_field(room, solids)
+    rng = np.random.default_rng([2, seed, index])
+    light = draw_light(rng, room)
+    # Scans are not aligned to the walls.
+    turn, shift = about_z(rng.uniform(0, 2 * np.pi)), np.array([*rng.uniform(0, 5, 2), rng.uniform(-0.1, 0.1)])
+    xyz, rgb, label, faces = scan_surface(rng, room, solids, field, light)
+    xyz = (xyz @ turn.T + shift).astype(np.float32)
+    _write_ply(part / f"{name}_vh_clean_2.ply", xyz, rgb, faces)
+    _write_ply(part / f"{name}_vh_clean_2.labels.ply", xyz, rgb, faces, label)
+    color_camera, depth_camera = draw_cameras(rng)
+    poses = walk(rng, room, solids, FRAMES)
+    lost = set(rng.choice(FRAMES, int(rng.integers(0, 3)), replace=False).tolist())
+
+    def frames():
+        for i, pose in enumerate(poses):
+            picture = photograph(rng, look(solids, field, light, color_camera, pose).color)
+            depth = measure_depth(rng, look(solids, field, light, depth_camera, pose))
+            recorded = np.full((4, 4), -np.inf) if i in lost else _recorded(rng, pose, turn, shift)
+            yield jpeg(picture), depth, recorded.astype(np.float32)
+
+    write_sens(part / f"{name}.sens", color_camera, depth_camera, frames(), sensor_name="hicl miniature")
+    stamp = _stamp(seed, index)
+    for path in (*part.iterdir(), part):
+        os.utime(path, ns=(stamp, stamp))
+    os.replace(part, final)
+
+
+def _recorded(rng, pose, turn, shift) -> np.ndarray:
+    """The pose in the scan's frame as tracking got it: off by millimetres and a tenth of a degree."""
+    out = np.eye(4)
+    x, y, z = rng.normal(0, 0.0015, 3)
+    wobble = np.array([[1, -z, y], [z, 1, -x], [-y, x, 1]])
+    u, _, vt = np.linalg.svd(wobble)
+    out[:3, :3] = turn @ pose[:3, :3] @ (u @ vt)
+    out[:3, 3] = turn @ pose[:3, 3] + shift + rng.normal(0, 0.003, 3)
+    return out
+
+
+def scan_surface(rng, room: Room, solids: Packed, field: mesh.Field, light):
+    """The room as a scanner fused and people annotated it, in the room's frame.
+
+    Returns xyz float64 [N, 3] metres, rgb uint8 [N, 3], NYU40 label uint16 [N] (0 = not annotated), faces int32 [T, 3].
+    """
+    s = mesh.surface(field, solids, rng.uniform(1.95, 2.15))
+    color, normal = mesh.albedo(s.xyz, s.solid, solids)
+    lit = shade(s.xyz, normal, color, s.solid, solids, light, field)
+    # Exposure drifts along the scan; every vertex keeps some noise of the frames it was fused from.
+    drift = 1 + 0.12 * np.sin(s.xyz @ rng.normal(0, 0.8, 3) + rng.uniform(0, 6))
+    lit = lit * drift[:, None] * rng.uniform(0.85, 1.05) + rng.normal(0, 0.02, lit.shape)
+    rgb = (np.clip(lit, 0, 1) * 255 + 0.5).astype(np.uint8)
+    bend = np.zeros_like(s.xyz)
+    for wavelength in (4.0, 1.5):
+        wave = rng.normal(0, 1, (3, 3))
+        wave *= 2 * np.pi / wavelength / np.linalg.norm(wave, axis=1, keepdims=True)
+        bend += 0.004 * np.sin(s.xyz @ wave.T + rng.uniform(0, 6, 3))
+    xyz = s.xyz + bend + rng.normal(0, 0.002, s.xyz.shape)
+    label = solids.label[s.solid].astype(np.uint16)
+    # Annotators leave gaps: here and there a spot, now and then a part of a thing.
+    forgotten = rng.random(len(solids.label)) < 0.03
+    forgotten[np.isin(solids.label, [1, 2])] = False
+    label[forgotten[s.solid]] = _NO_LABEL
+    for spot in xyz[rng.integers(0, len(xyz), 12)]:
+        label[((xyz - spot) ** 2).sum(1) < rng.uniform(0.08, 0.25) ** 2] = _NO_LABEL
+    return xyz, rgb, label, s.faces
+
+
+def _write_ply(path: Path, xyz, rgb, faces, label=None) -> None:
+    kinds = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("alpha", "u1")]
+    if label is not None:
+        kinds.append(("label", "<u2"))
+    vertex = np.empty(len(xyz), kinds)
+    vertex["x"], vertex["y"], vertex["z"] = xyz.T
+    vertex["red"], vertex["green"], vertex["blue"] = rgb.T
+    vertex["alpha"] = 255
+    if label is not None:
+        vertex["label"] = label
+    face = np.empty(len(faces), [("n", "u1"), ("v", "<i4", 3)])
+    face["n"], face["v"] = 3, faces
+    names = {"<f4": "float", "u1": "uchar", "<u2": "ushort"}
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertex)}"]
+    header += [f"property {names[kind]} {name}" for name, kind in kinds]
+    header += [f"element face {len(face)}", "property list uchar int vertex_indices", "end_header", ""]
+    with open(path, "wb") as file:
+        file.write("\n".join(header).encode())
+        file.write(vertex.tobytes())
+        file.write(face.tobytes())

@@ -1,0 +1,101 @@
+"""The miniature's teacher: what it may learn from, and the weights that ship."""
+
+import inspect
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hicl.errors import HiclError
+from hicl.pipeline.maskclip import Teacher, TeacherConfig, single_threaded
+from hicl.pipeline.miniature import scan, train_teacher
+from hicl.pipeline.miniature.photos import NAMES, Frames, Photographer, caption, shoot
+
+TEACHER = Path(str(files("hicl.pipeline.miniature"))) / "teacher"
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    return shoot(scan.FIRST_TEACHER_SEED, 0, 4)
+
+
+def test_captions_are_made_of_names_alone():
+    """No label image, box or mask can reach a caption: its inputs are a generator and nouns."""
+    assert list(inspect.signature(caption).parameters) == ["rng", "names"]
+    rng = np.random.default_rng(0)
+    lines = [caption(rng, ["bed", "lamp", "wall"]) for _ in range(500)]
+    used = [names for _, names in lines]
+    assert frozenset() in used and frozenset(["bed"]) in used and frozenset(["bed", "lamp"]) in used
+    assert all(names <= {"bed", "lamp", "wall"} for names in used)
+    assert len({line for line, _ in lines}) > 100
+    assert lines[:20] == [caption(g, ["bed", "lamp", "wall"]) for g in [np.random.default_rng(0)] for _ in range(20)]
+
+
+def test_photographs_name_what_is_in_them(frames):
+    photographer = Photographer([frames], 80)
+    rng = np.random.default_rng(0)
+    there = {NAMES.get(int(i)) for i in np.unique(frames.thing)}
+    for _ in range(20):
+        picture, names = photographer.shot(rng)
+        assert picture.shape == (80, 80, 3) and picture.dtype == np.uint8
+        assert names and set(names) <= there and len(names) == len(set(names))
+
+
+def test_teacher_rooms_are_never_part_of_a_data_set(tmp_path):
+    assert train_teacher.HELD_OUT_SEED > scan.FIRST_TEACHER_SEED
+    for seed in (scan.FIRST_TEACHER_SEED, train_teacher.HELD_OUT_SEED):
+        with pytest.raises(HiclError, match="seed"):
+            scan.write_dataset(tmp_path / "x", scenes=1, seed=seed)
+
+
+def test_pair_loss_counts_shared_names():
+    """A batch whose captions all name the same thing can't be told apart, and isn't asked to be."""
+    unit = torch.nn.functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    same = [frozenset(["bed"])] * 4
+    flat = torch.ones(4, 8) / 8**0.5
+    uniform = train_teacher.pair_loss(flat, flat, same, torch.tensor(10.0))
+    assert uniform.item() == pytest.approx(np.log(4), abs=1e-5)
+    told_apart = train_teacher.pair_loss(unit, unit, same, torch.tensor(10.0))
+    assert told_apart > uniform
+    other = [frozenset([name]) for name in ("bed", "sofa", "desk", "door")]
+    assert train_teacher.pair_loss(unit, unit, other, torch.tensor(10.0)) < told_apart
+    nothing = [frozenset()] * 2 + [frozenset(["bed"])] * 2
+    assert torch.isfinite(train_teacher.pair_loss(unit, unit, nothing, torch.tensor(10.0)))
+
+
+def test_a_batch_depends_on_its_seed_alone(frames):
+    photographer = Photographer([frames], 80)
+    a, b, c = (train_teacher.batch(photographer, seed, 3, 4) for seed in (1, 1, 2))
+    assert np.array_equal(a[0], b[0]) and a[1:] == b[1:]
+    assert not np.array_equal(a[0], c[0])
+
+
+def test_shipped_teacher_loads_and_reads_frames(frames):
+    config, weights = TEACHER / "hicl-miniature.json", TEACHER / "hicl-miniature.safetensors"
+    assert config.stat().st_size + weights.stat().st_size <= 8 * 2**20
+    assert json.loads(config.read_text()) == train_teacher.CONFIG
+    teacher = Teacher(TeacherConfig(clip=str(config), weights=str(weights)))  # strict: every tensor or an error
+    grid = teacher.encode_images(list(frames.picture))
+    assert grid.shape == (4, 11, 15, teacher.dim) and teacher.short_side == train_teacher.READ_SIZE
+    # Far above chance on a room that it has learned photographs of, far below perfect.
+    with single_threaded():
+        measured = train_teacher.evaluate(TEACHER, [frames])
+    assert 0.2 < measured["accuracy"] < 0.98
+    assert measured["confusion"].shape == (20, 20)
+
+
+def test_saved_teacher_is_the_trained_one(tmp_path):
+    """Positions are stretched to the size that frames are read at; all other tensors are kept, as float16."""
+    torch.manual_seed(0)
+    model = train_teacher.build(train_teacher.CONFIG).eval()
+    train_teacher.save(model, train_teacher.CONFIG, tmp_path)
+    teacher = Teacher(
+        TeacherConfig(clip=str(tmp_path / "hicl-miniature.json"), weights=str(tmp_path / "hicl-miniature.safetensors"))
+    )
+    loaded = teacher._model.state_dict()
+    for name, tensor in model.state_dict().items():
+        if name != "visual.attnpool.positional_embedding":
+            torch.testing.assert_close(loaded[name], tensor, atol=2e-3, rtol=2e-3)
