@@ -18,6 +18,7 @@ from hicl.cache.schema import FORMAT, MAX_CLASSES, SCENE_ARRAYS, VERSION, chunki
 from hicl.errors import HiclError
 
 SCENES, STAGING, REPLACED = "scenes", ".staging", ".replaced"
+_TEXT = ".text"  # the text's name while it is exchanged: no scene's folder is called so
 
 
 def write_arrays(group_path: Path, arrays: dict[str, np.ndarray], attributes: dict) -> None:
@@ -86,7 +87,7 @@ class CacheWriter:
             raise HiclError(f"{self.path}: is a file; give --out a folder")
         if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "zarr.json").exists():
             # A first run that was killed before its root was written leaves only hidden files of ours.
-            ours = (STAGING, REPLACED, "text", ".zarr.json")
+            ours = (STAGING, REPLACED, SCENES, "text", ".zarr.json")
             strangers = [entry.name for entry in self.path.iterdir() if entry.name not in ours]
             if strangers:
                 raise HiclError(f"{self.path}: not a cache but holds {strangers[0]}; give --out a new folder")
@@ -116,8 +117,8 @@ class CacheWriter:
         replaced = self.path / REPLACED
         if replaced.is_dir():
             for old in replaced.iterdir():
-                home = self.path / (old.name if old.name == "text" else f"{SCENES}/{old.name}")
-                if old.name == "text" and self._text_cut_off():
+                home = self.path / ("text" if old.name == _TEXT else f"{SCENES}/{old.name}")
+                if old.name == _TEXT and self._text_cut_off():
                     shutil.rmtree(home, ignore_errors=True)
                 if not home.exists():
                     os.replace(old, home)
@@ -149,26 +150,26 @@ class CacheWriter:
             raise HiclError(f"{self.path}: {len(classes)} classes with {embedding.shape[0]} embeddings")
         import zarr
 
-        staging = self.path / STAGING / "text"
+        staging = self.path / STAGING / _TEXT
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         text = zarr.open_group(staging, mode="a", zarr_format=3)
         text.update_attributes({"fingerprint": fingerprint})
         text.create_array("embedding", data=np.ascontiguousarray(embedding, np.float32), chunks=embedding.shape)
-        self._swap_in("text", self.path / "text")
+        self._swap_in(_TEXT, self.path / "text")
         root = {"format": FORMAT, "version": VERSION, "dataset": self.dataset, "classes": list(classes)}
         root |= attributes | {"text_fingerprint": fingerprint}
         self._write_root(root)
-        self._forget("text")  # only now: until the root says so, the old text is the one that counts
+        self._forget(_TEXT)  # only now: until the root says so, the old text is the one that counts
 
     def _write_root(self, attributes: dict) -> None:
+        scenes = self.path / SCENES
+        scenes.mkdir(exist_ok=True)
+        _group_metadata(scenes)
         text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2)
         temporary = self.path / ".zarr.json"
         temporary.write_text(text)
         os.replace(temporary, self.path / "zarr.json")
-        scenes = self.path / SCENES
-        scenes.mkdir(exist_ok=True)
-        _group_metadata(scenes)
         self.root = attributes
 
     def publish(self, scene: str) -> None:

@@ -37,8 +37,10 @@ ShortSide = Annotated[int | None, typer.Option(help="Image size for the teacher,
 TeacherKind = Annotated[str | None, typer.Option("--teacher", help="clip, or labels = label images of a 2D segmenter.")]
 LabelsDir = Annotated[Path | None, typer.Option(help="<scene>/<frame>.png of class indices, 255 = none.")]
 MaxGap = Annotated[float | None, typer.Option(help="Metres between a point and the measured depth. [default: 0.05]")]
+KThreshold = Annotated[float | None, typer.Option(help="Felzenszwalb's k: larger, larger sets. [default: 0.01]")]
+MinSize = Annotated[int | None, typer.Option(help="Points in the smallest set. [default: 20]")]
 Workers = Annotated[int | None, typer.Option(help="Scenes at a time; the bytes don't depend on it. [default: cores]")]
-Device = Annotated[str, typer.Option(help="Where the teacher runs: auto, cpu, cuda, cuda:1 …")]
+Device = Annotated[str, typer.Option(help="Where the networks run: auto, cpu or cuda.")]
 
 
 def _say(text: str) -> None:
@@ -48,7 +50,7 @@ def _say(text: str) -> None:
 @app.command()
 def miniature(
     out: Annotated[Path, typer.Option(help="Folder to write to, in ScanNet's layout.")],
-    scenes: Annotated[int, typer.Option(help="Number of rooms; the last quarter is the validation split.")] = 32,
+    scenes: Annotated[int, typer.Option(help="Number of rooms; the last quarter is the validation split.")] = 48,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     workers: Workers = None,
 ) -> None:
@@ -58,7 +60,7 @@ def miniature(
     from hicl.pipeline.miniature.scan import write_dataset
 
     with tqdm(total=scenes, unit="room", disable=None) as bar:
-        write_dataset(out, scenes, seed, workers=_cores(workers), progress=lambda _: bar.update())
+        write_dataset(out, scenes, seed, workers=_checked(workers) or _cores(), progress=lambda _: bar.update())
     _say(f"{scenes} rooms in {out}; next: hicl preprocess miniature --root {out} --out CACHE")
 
 
@@ -70,6 +72,8 @@ def scannet(
     config: Config = None,
     frame_step: FrameStep = None,
     sets: Sets = None,
+    k_threshold: KThreshold = None,
+    min_size: MinSize = None,
     vote: Vote = None,
     classes: Classes = None,
     clip: Clip = None,
@@ -92,7 +96,8 @@ def scannet(
     scenes, missing = dataset.find_scenes(root, split, settings.frame_step)
     if missing:
         _say(f"{missing} scans of split {split} are not below {root}; going on with the {len(scenes)} that are")
-    _preprocess(Source("scannet", root, scenes, dataset.CLASSES), out, settings, workers, device)
+    name = "miniature" if dataset.miniature_settings(root) else "scannet"
+    _preprocess(Source(name, root, scenes, dataset.CLASSES), out, settings, workers, device)
 
 
 @preprocess_app.command("miniature")
@@ -102,6 +107,8 @@ def preprocess_miniature(
     split: Split = None,
     config: Config = None,
     sets: Sets = None,
+    k_threshold: KThreshold = None,
+    min_size: MinSize = None,
     vote: Vote = None,
     classes: Classes = None,
     clip: Clip = None,
@@ -127,6 +134,8 @@ def rgbd(
     frame_step: FrameStep = None,
     depth_scale: Annotated[float | None, typer.Option(help="Depth units a metre. [default: 1000]")] = None,
     sets: Sets = None,
+    k_threshold: KThreshold = None,
+    min_size: MinSize = None,
     vote: Vote = None,
     classes: Classes = None,
     clip: Clip = None,
@@ -177,12 +186,16 @@ def export(
     typer.echo(export(cache, scene, out, run, device))
 
 
-def _cores(workers: int | None) -> int:
+def _cores() -> int:
     import os
 
+    return len(os.sched_getaffinity(0))
+
+
+def _checked(workers: int | None) -> int | None:
     if workers is not None and workers < 1:
         raise HiclError(f"--workers {workers}: at least 1")
-    return workers or len(os.sched_getaffinity(0))
+    return workers
 
 
 def _settings(given: dict, defaults: dict | None = None) -> dict:
@@ -196,10 +209,14 @@ def _settings(given: dict, defaults: dict | None = None) -> dict:
 
 def _own_teacher(given: dict) -> dict:
     """A miniature's teacher, where its root is read and no other teacher is asked for."""
+    from hicl.config import read_toml
     from hicl.pipeline.datasets.scannet import miniature_settings
     from hicl.pipeline.teacher import MINIATURE
 
-    if given["config"] or given["clip"] or given["weights"] or miniature_settings(given["root"]) is None:
+    in_file = read_toml(given["config"]) if given["config"] else {}
+    if {"clip", "weights"} & {*in_file, *(key for key, value in given.items() if value is not None)}:
+        return {}
+    if miniature_settings(given["root"]) is None:
         return {}
     return {"clip": MINIATURE, "weights": MINIATURE}
 
@@ -210,7 +227,7 @@ def _preprocess(source, out: Path, config, workers: int | None, device: str) -> 
     from hicl.pipeline.run import preprocess
 
     class_list = read_classes(Path(config.classes)) if config.classes else ClassList.of(source.truth_classes or CLASSES)
-    summary = preprocess(source, out, config, class_list, _cores(workers), device, say=_say)
+    summary = preprocess(source, out, config, class_list, _checked(workers), device, say=_say)
     passed_over = sum(len(frames) for frames in summary.skipped.values())
     _say(
         f"{len(summary.done)} scenes done, {len(summary.unchanged)} up to date, {len(summary.failed)} failed, "
@@ -235,6 +252,3 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that can't be written to
         _say(f"hicl: error: {error.filename or ''}: {error.strerror or error}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("hicl: stopped; the same command goes on where it was")
-        sys.exit(130)

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline.datasets.scene import Camera, Points
+from hicl.pipeline.datasets.scene import Camera, Points, checked_pose
 from hicl.pipeline.kernels import fuse as kernels
 from hicl.pipeline.normals import neighbors, pca_normals
-from hicl.pipeline.projection import checked_pose, pinhole
+from hicl.pipeline.projection import pinhole
 
 # Nearer than this no depth camera measures.
 NEAREST = 0.1

@@ -257,14 +257,3 @@ def _quiet_libraries():
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def single_threaded():
-    """One CPU thread, so that a feature's last bit doesn't depend on how many workers share the machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

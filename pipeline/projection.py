@@ -3,29 +3,8 @@
 import numpy as np
 
 from hicl.errors import FrameError
-from hicl.pipeline.datasets.scene import Camera
+from hicl.pipeline.datasets.scene import Camera, checked_pose
 from hicl.pipeline.kernels import project as kernels
-
-
-def checked_pose(pose: np.ndarray) -> np.ndarray:
-    """`pose` (camera to world, [4, 4]) as float64. Raises `FrameError` if it is no pose: ScanNet writes -inf where
-    tracking was lost; a matrix of zeros, a transposed one and an intrinsic matrix are met as well."""
-    pose = np.asarray(pose, np.float64)
-    if pose.shape != (4, 4):
-        raise FrameError(f"pose: expected a 4 x 4 matrix, found shape {pose.shape}; leave this frame out")
-    if not np.isfinite(pose).all():
-        raise FrameError("pose: not finite (tracking was lost); leave this frame out")
-    rotation = pose[:3, :3]
-    if (
-        np.abs(pose[3] - (0, 0, 0, 1)).max() > 1e-6
-        or np.abs(rotation.T @ rotation - np.eye(3)).max() > 0.1
-        or np.linalg.det(rotation) < 0
-    ):
-        raise FrameError(
-            f"pose: expected a rotation and a translation in metres, camera to world, found {pose.tolist()}; "
-            "correct the file or leave this frame out"
-        )
-    return pose
 
 
 def pinhole(camera: Camera) -> np.ndarray:

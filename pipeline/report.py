@@ -21,6 +21,8 @@ _UNSEEN = "mIoU, unseen points wrong"
 
 def labels(cache_path: Path, split: str | None, json_file: Path | None, picture: Path | None, scene: str | None) -> str:
     """The report as text; the numbers and a picture of one scene into files where asked for. Raises `HiclError`."""
+    if picture is not None and picture.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise HiclError(f"--picture {picture}: give it a name that ends in .png or .jpg")
     cache = open_cache(cache_path)
     ids = cache.scene_ids(split)
     if scene is not None and scene not in ids:
@@ -132,7 +134,7 @@ def draw(cache: CacheReader, scene: SceneReader):
     _, predicted, truth = _point_labels(scene, truth_map(cache))
     colors = picture.class_colors(cache.classes)
     up, ahead = np.array([0.0, 0.0, 1.0]), np.array([0.6, 1.0, 0.25])
-    if cache.dataset != "scannet":  # the axes may be any; cameras are mostly held upright, and looked at the scene
+    if cache.dataset == "rgbd":  # the axes may be any; cameras are mostly held upright, and looked at the scene
         pose = scene.read("views/pose")
         up, ahead = -pose[:, :3, 1].mean(axis=0), pose[:, :3, 2].mean(axis=0)
     view = picture.View(scene.read("points/xyz"), scene.read("points/normal"), up, ahead)

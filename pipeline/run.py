@@ -17,6 +17,7 @@ from tqdm import tqdm
 from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import SCENE_ARRAYS, STAGES
 from hicl.cache.writer import CacheWriter, stage_scene
+from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.pipeline import fingerprint, stages
 from hicl.pipeline.config import PreprocessConfig
@@ -147,12 +148,12 @@ def preprocess(
     out: Path,
     config: PreprocessConfig,
     classes: ClassList,
-    workers: int = 1,
+    workers: int | None = None,
     device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Summary:
     """Bring the cache at `out` up to date with a source. Raises `HiclError` where nothing can be done at all; a scene
-    that fails is in the summary, and the others are published."""
+    that fails is in the summary, and the others are published. workers None: one a core, few on a GPU."""
     teacher = TeacherConfig(config.clip, config.weights, config.dense, config.short_side)
     if config.teacher == "labels":
         teacher = None
@@ -163,24 +164,26 @@ def preprocess(
         jobs = []
         for scene, split in source.scenes:
             try:
-                files = _label_files(config, scene.id)
+                files = _label_files(config, scene.id, len(source.scenes) == 1)
                 wanted = fingerprint.scene(scene, source.root, config, identity, files, text_fingerprint)
             except HiclError as error:
                 summary.failed[scene.id] = str(error)
                 continue
-            have = (writer.attributes(scene.id) or {}).get("stages", {})
-            todo = frozenset(stage for stage in STAGES if wanted[stage] != have.get(stage))
-            if not todo:
+            have = writer.attributes(scene.id) or {}
+            todo = frozenset(stage for stage in STAGES if wanted[stage] != have.get("stages", {}).get(stage))
+            if not todo and have["split"] == split:
                 summary.unchanged.append(scene.id)
                 continue
             jobs.append(Job(scene, split, source.root, out, config, teacher, files, wanted, todo))
         try:
             if jobs:
-                device = _device(device) if teacher else "cpu"
-                text = _set_text(writer, source, teacher, device, classes, text_fingerprint)
+                device = checked_device(device) if teacher else "cpu"
+                text, about = _embed(writer, source, teacher, device, classes, text_fingerprint)
+                _say_disk(jobs, about["teacher"], out, say)
+                if about is not writer.root:
+                    writer.set_text(classes.names, text, text_fingerprint, about)
                 jobs = [replace(job, device=device, text=text) for job in jobs]
-                _say_disk(jobs, writer, out, say)
-                _run(jobs, writer, workers, summary)
+                _run(jobs, writer, workers or _default_workers(device), summary)
         finally:
             splits = {scene.id: split for scene, split in source.scenes}
             errors = dict.fromkeys([*summary.done, *summary.unchanged], "") | summary.failed
@@ -189,48 +192,45 @@ def preprocess(
     return summary
 
 
-def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _default_workers(device: str) -> int:
+    """One a core; on a GPU few, as each holds a teacher of its own there."""
+    cores = len(os.sched_getaffinity(0))
+    return cores if device == "cpu" else min(cores, 4)
 
 
-def _label_files(config: PreprocessConfig, scene_id: str) -> list[Path]:
+def _label_files(config: PreprocessConfig, scene_id: str, alone: bool) -> list[Path]:
+    """Label images of a scene: in a folder of its own, or straight in --labels-dir where there is but one scene."""
     if config.labels_dir is None:
         return []
     folder = Path(config.labels_dir)
-    own = folder / scene_id if (folder / scene_id).is_dir() else folder
-    files = sorted(own.glob("*.png"))
+    own = folder / scene_id
+    files = sorted((folder if alone and not own.is_dir() else own).glob("*.png"))
     if not files:
-        raise HiclError(f"{folder / scene_id}: no label images; --labels-dir holds <scene>/<frame>.png")
+        raise HiclError(f"{own}: no label images; --labels-dir holds <scene>/<frame>.png")
     return files
 
 
-def _set_text(writer, source, teacher, device, classes: ClassList, text_fingerprint: str) -> np.ndarray:
-    """The class embedding: the cache's own if it is up to date, else a new one. One-hot where no text was read: the
-    classes are then an ordinary linear classifier's."""
+def _embed(writer, source, teacher, device, classes: ClassList, text_fingerprint: str) -> tuple[np.ndarray, dict]:
+    """(embedding of the classes, root attributes): the cache's own if they are up to date, else new ones. One-hot where
+    no text was read: the classes are then an ordinary linear classifier's."""
     if writer.root is not None and writer.root["text_fingerprint"] == text_fingerprint:
-        return CacheReader(writer.path).text.copy()
-    attributes: dict = {"truth_classes": list(source.truth_classes), "teacher": None}
+        return CacheReader(writer.path).text.copy(), writer.root
+    about: dict = {"truth_classes": list(source.truth_classes), "teacher": None}
     if teacher is None:
-        embedding = np.eye(len(classes.names), dtype=np.float32)
-    else:
-        model = _teacher(teacher, device)
-        embedding = model.encode_classes(classes)
-        attributes["teacher"] = teacher.identity() | {
-            "dim": embedding.shape[1],
-            "patch": list(model.patch),
-            "short_side": model.short_side,
-        }
-    writer.set_text(classes.names, embedding, text_fingerprint, attributes)
-    return embedding
+        return np.eye(len(classes.names), dtype=np.float32), about
+    model = _teacher(teacher, device)
+    embedding = model.encode_classes(classes)
+    about["teacher"] = teacher.identity() | {
+        "dim": embedding.shape[1],
+        "patch": list(model.patch),
+        "short_side": model.short_side,
+    }
+    return embedding, about
 
 
-def _say_disk(jobs: list[Job], writer: CacheWriter, out: Path, say: Callable[[str], None]) -> None:
-    """Say what the scenes will take, and refuse where it can't fit. An estimate: a fifth of the points per frame."""
-    teacher, total = writer.root["teacher"], 0
+def _say_disk(jobs: list[Job], teacher: dict | None, out: Path, say: Callable[[str], None]) -> None:
+    """Say what the stages to be done will take, and refuse where it can't fit. An estimate: a frame sees a fifth."""
+    total = 0
     for job in jobs:
         try:
             n_frames, camera = len(job.scene.frame_ids), job.scene.color_camera
@@ -238,15 +238,21 @@ def _say_disk(jobs: list[Job], writer: CacheWriter, out: Path, say: Callable[[st
             n_points = ply.vertex_count(meshes[0]) if meshes else 150_000
         except HiclError:
             continue  # it is said when the scene's turn comes
-        total += n_points * 32 + n_frames * (n_points // 5) * 12
-        if teacher:
+        seen = n_frames * n_points // 5
+        total += 28 * n_points * ("points" in job.todo) + 4 * n_points * ("sets" in job.todo)
+        total += 8 * seen * ("views" in job.todo) + 2 * seen * ("labels" in job.todo)
+        if teacher and "features" in job.todo:
             scale = teacher["short_side"] / min(camera.height, camera.width)
             cells = camera.height * scale * camera.width * scale / (teacher["patch"][0] * teacher["patch"][1])
             total += int(n_frames * cells * teacher["dim"] * 2)
     free = shutil.disk_usage(out).free
-    say(f"{len(jobs)} scenes to do, about {total / 1e9:.2g} GB at {out} ({free / 1e9:.0f} GB free)")
+    say(f"{len(jobs)} scenes to do, about {_size(total)} at {out} ({_size(free)} free)")
     if total > free:
-        raise HiclError(f"{out}: about {total / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; use another disk")
+        raise HiclError(f"{out}: about {_size(total)} are needed, {_size(free)} are free; use another disk")
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def _run(jobs: list[Job], writer: CacheWriter, workers: int, summary: Summary) -> None:
@@ -265,6 +271,8 @@ def _run(jobs: list[Job], writer: CacheWriter, workers: int, summary: Summary) -
                 summary.failed[scene_id] = str(error)
             except BrokenProcessPool:
                 summary.failed[scene_id] = f"{scene_id}: a worker was killed, likely for memory; use fewer --workers"
+            except (OSError, MemoryError) as error:
+                summary.failed[scene_id] = f"{scene_id}: {error or 'out of memory'}; free some, or use fewer --workers"
             except Exception as error:  # a defect of ours must not cost the other scenes
                 summary.failed[scene_id] = f"{scene_id}: unexpected {type(error).__name__}: {error}; please report it"
             bar.update(frames[scene_id] - (bar.n - start))

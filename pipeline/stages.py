@@ -31,7 +31,7 @@ def _unit_normals(points: Points) -> np.ndarray:
     if points.faces is not None:
         return normals.unit(normals.mesh_normals(points.xyz, points.faces))
     if points.normal is not None:
-        return normals.unit(points.normal)
+        return points.normal
     neighbors, _ = normals.neighbors(points.xyz)
     return normals.pca_normals(points.xyz, neighbors, points.sight)
 

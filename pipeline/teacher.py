@@ -35,7 +35,7 @@ class TeacherConfig:
         if self.weights == MINIATURE:
             return _MINIATURE_FOLDER / f"{MINIATURE}.safetensors"
         path = Path(self.weights)
-        return path if path.suffix in (".safetensors", ".pt", ".pth", ".bin") else None
+        return path if path.suffix in (".safetensors", ".pt", ".pth", ".bin") or path.is_file() else None
 
     def identity(self) -> dict:
         """What determines the teacher's output, for a fingerprint; cheap, without loading the model."""

@@ -5,6 +5,7 @@ import numpy as np
 from hicl.pipeline import stages
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points
+from hicl.pipeline.fusion import fuse_depth
 
 
 class _Plane:
@@ -43,5 +44,7 @@ def compile_kernels() -> None:
         arrays |= views.arrays({})
         grid = np.zeros((1, 2, 2, 4), np.float16)
         raw = stages.label_from_features(grid, np.zeros((2, 4), np.float32), arrays)
+        frame = scene.frame(0)
+        fuse_depth([(frame.color, frame.depth, frame.pose)], scene.depth_camera, scene.color_camera, min_hits=1)
         for scope in ("image", "scene"):
             stages.make_labels(raw, arrays, PreprocessConfig(vote=scope))

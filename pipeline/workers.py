@@ -1,10 +1,11 @@
 """Jobs in this process or in several."""
 
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from typing import TypeVar
+
+from hicl.processes import pool
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -20,18 +21,18 @@ def completed(
     """Yield (job, how to get its result) as results come; getting it raises what the work raised.
 
     With one worker the work is done here, when its result is asked for, and gets `tick` to report its progress by. With
-    more, in processes that are spawned: numba's threads and Zarr don't survive a fork.
+    more, in processes of their own.
     """
     if min(workers, len(jobs)) == 1:
         for job in jobs:
             yield job, partial(work, job, tick)
         return
     before_workers()
-    with ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn")) as pool:
-        pending = {pool.submit(work, job): job for job in jobs}
+    with pool(min(workers, len(jobs))) as processes:
+        pending = {processes.submit(work, job): job for job in jobs}
         try:
             while pending:
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     yield pending.pop(future), future.result
         finally:
-            pool.shutdown(cancel_futures=True)
+            processes.shutdown(cancel_futures=True)

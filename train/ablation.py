@@ -4,14 +4,14 @@ import csv
 import json
 import statistics
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 from hicl.cache.reader import open_cache
 from hicl.config import flat, updated
 from hicl.errors import HiclError
+from hicl.processes import pool
 from hicl.train import checkpoint, stream
 from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config
 
@@ -57,14 +57,13 @@ def table2(
         for task in tasks:
             say(_one(*task))
     else:
-        # Spawned, and without max_tasks_per_child, which hangs on Python 3.11 to 3.13.
-        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-            futures = [pool.submit(_one, *task) for task in tasks]
+        with pool(jobs) as processes:
+            futures = [processes.submit(_one, *task) for task in tasks]
             try:
                 for future in as_completed(futures):
                     say(future.result())
             finally:
-                pool.shutdown(cancel_futures=True)
+                processes.shutdown(cancel_futures=True)
     results = _collect(out, config, seeds, experiments, cache)
     checkpoint.replace_text(out / "table2.json", json.dumps(results, indent=1) + "\n")
     checkpoint.replace_text(out / "table2.md", markdown(results))

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hicl.devices import checked_device
 from hicl.errors import HiclError
 
 
@@ -78,12 +79,7 @@ def start(device: str = "auto") -> Group:
     Raises:
         HiclError: no such device, or more processes on this machine than GPUs.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise HiclError(f"--device {device!r} is unknown; there are auto, cpu, cuda")
-    cuda = torch.cuda.is_available()
-    if device == "cuda" and not cuda:
-        raise HiclError("--device cuda: PyTorch sees no GPU here; use --device cpu")
-    kind = "cuda" if cuda and device != "cpu" else "cpu"
+    kind = checked_device(device)
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     local = int(os.environ.get("LOCAL_RANK", 0))
     if kind == "cuda" and local >= torch.cuda.device_count():

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline.datasets.scene import Camera
+from hicl.pipeline.datasets.scene import Camera, checked_pose
 from hicl.pipeline.datasets.sens import decode_color
 
 
@@ -48,22 +48,7 @@ def _numbers(path: Path, error_type: type[HiclError]) -> np.ndarray:
 
 def read_pose(path: Path) -> np.ndarray:
     """Camera to world, float64 [4, 4]. Raises `FrameError` if it isn't a finite rigid motion."""
-    pose = _numbers(path, FrameError)
-    if pose.shape != (4, 4):
-        raise FrameError(f"{path}: pose has shape {pose.shape}, expected (4, 4)")
-    check_pose(pose, str(path))
-    return pose
-
-
-def check_pose(pose: np.ndarray, where: str) -> None:
-    """Raise `FrameError` unless a pose is finite and a rotation with a translation, to 1 %."""
-    if not np.isfinite(pose).all():
-        raise FrameError(f"{where}: pose is not finite (the scanner lost track)")
-    rotation = pose[:3, :3]
-    with np.errstate(over="ignore"):
-        rigid = np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-2) and np.linalg.det(rotation) > 0
-    if not rigid or not np.allclose(pose[3], [0, 0, 0, 1], atol=1e-3):
-        raise FrameError(f"{where}: pose is not a rigid motion")
+    return checked_pose(_numbers(path, FrameError), str(path))
 
 
 def read_intrinsics(path: Path, size: tuple[int, int]) -> Camera:

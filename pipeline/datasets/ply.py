@@ -72,6 +72,12 @@ def vertex_count(path: Path) -> int:
     return next((count for name, count, _ in _header(path)[1] if name == "vertex"), 0)
 
 
+def has_colors(path: Path) -> bool:
+    """Whether the header promises colours for the vertices. Raises `HiclError`."""
+    names = {line.split()[-1] for name, _, lines in _header(path)[1] if name == "vertex" for line in lines}
+    return {"red", "green", "blue"} <= names
+
+
 def xyz(vertex: np.ndarray, path: Path) -> np.ndarray:
     """float32 [N, 3]. Raises `HiclError` if a coordinate is not finite."""
     with np.errstate(over="ignore"):  # a double too large for float32 is said below

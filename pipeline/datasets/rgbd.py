@@ -24,6 +24,7 @@ from hicl.errors import FrameError, HiclError
 from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.images import read_color, read_depth, read_intrinsics, read_pose
 from hicl.pipeline.datasets.scene import Camera, Frame, Points
+from hicl.pipeline.normals import unit
 
 _COLOR = (".jpg", ".jpeg", ".png")
 
@@ -164,7 +165,9 @@ class RGBDScene:
         xyz, rgb = ply.xyz(vertex, self._ply), ply.rgb(vertex)
         normal = None
         if {"nx", "ny", "nz"} <= set(vertex.dtype.names):
-            normal = np.stack([vertex[axis] for axis in ("nx", "ny", "nz")], axis=1).astype(np.float32)
+            normal = unit(np.stack([vertex[axis] for axis in ("nx", "ny", "nz")], axis=1).astype(np.float32))
+            if (normal == 0).all(axis=1).mean() > 0.5:  # a column that nobody filled
+                normal = None
         points = Points(xyz, np.zeros_like(xyz, np.uint8), faces, normal=normal)
         return replace(points, rgb=self._colors_from_frames(xyz) if rgb is None else rgb)
 
@@ -183,7 +186,9 @@ class RGBDScene:
         return None
 
     def point_files(self) -> list[Path]:
-        return [self._ply] if self._ply else self.frame_files()
+        if self._ply and ply.has_colors(self._ply):
+            return [self._ply]
+        return [*filter(None, [self._ply]), *self.frame_files()]
 
     def frame_files(self) -> list[Path]:
         chosen = [self._files[i] for i in self.frame_ids.tolist()]

@@ -19,8 +19,8 @@ import numpy as np
 
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.datasets import ply
-from hicl.pipeline.datasets.images import check_pose, read_color, read_depth, read_intrinsics, read_pose
-from hicl.pipeline.datasets.scene import Camera, Frame, Points
+from hicl.pipeline.datasets.images import read_color, read_depth, read_intrinsics, read_pose
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, checked_pose
 from hicl.pipeline.datasets.sens import SensFile
 
 # The benchmark's 20 classes and their NYU40 ids (ScanNet/ScanNet BenchmarkScripts; names as CLIP2Scene prompts them).
@@ -111,8 +111,8 @@ class ScanNetScene:
 
     def frame(self, frame_id: int) -> Frame:
         if self.frames_folder is None:
-            pose, where = self._sens.poses[frame_id], f"{self._sens.path}: frame {frame_id}"
-            check_pose(pose, where)
+            where = f"{self._sens.path}: frame {frame_id}"
+            pose = checked_pose(self._sens.poses[frame_id], where)
             color, depth = self._sens.color(frame_id), self._sens.depth(frame_id)
         else:
             pose = read_pose(self._frame_file("pose", frame_id))
@@ -205,6 +205,9 @@ def find_scenes(
     """
     if not root.is_dir():
         raise HiclError(f"{root}: no such folder; --root is the folder that holds ScanNet's scans/")
+    settings = miniature_settings(root)
+    if settings and not settings.get("complete", True):
+        raise HiclError(f"{root}: a miniature that isn't complete; run its `hicl miniature` again first")
     folders = {}
     for parent in (root / "scans", root / "scans_test", root):
         if parent.is_dir():
@@ -228,7 +231,6 @@ def find_scenes(
         raise HiclError(f"{root}: no split {split!r}; known are {known}, others need {root}/scannetv2_{split}.txt")
     if not split_of:
         raise HiclError(f"{root}: split {split!r} is empty: none of its scans are there ({len(folders)} others are)")
-    settings = miniature_settings(root)
     scenes = []
     for name in sorted(split_of):
         frames_25k = root / "scannet_frames_25k" / name

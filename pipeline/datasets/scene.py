@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from hicl.errors import FrameError
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -29,8 +31,8 @@ class Points:
 
     xyz: float32 [N, 3], the dataset's own frame. rgb: uint8 [N, 3]. faces: int32 [T, 3], or None for a cloud.
     label: uint8 [N] in the dataset's class order, 255 = none, or None without ground truth; for evaluation only.
-    normal: float32 [N, 3] when the source brings its own. sight: float32 [N, 3], any vector from the point towards
-    the sensor that saw it, to orient estimated normals by.
+    normal: float32 [N, 3] of unit length when the source brings its own. sight: float32 [N, 3], any vector from the
+    point towards the sensor that saw it, to orient estimated normals by.
     """
 
     xyz: np.ndarray
@@ -48,6 +50,24 @@ class Frame:
     color: np.ndarray
     depth: np.ndarray
     pose: np.ndarray
+
+
+def checked_pose(pose: np.ndarray, where: str = "pose") -> np.ndarray:
+    """A camera-to-world matrix as float64 [4, 4]. Raises `FrameError` unless it is finite and a rigid motion, roughly.
+
+    ScanNet writes -inf where tracking was lost; zeros, transposed poses and intrinsics are met as well.
+    """
+    pose = np.asarray(pose, np.float64)
+    if pose.shape != (4, 4):
+        raise FrameError(f"{where}: pose has shape {pose.shape}, expected (4, 4)")
+    if not np.isfinite(pose).all():
+        raise FrameError(f"{where}: pose is not finite (the scanner lost track)")
+    rotation = pose[:3, :3]
+    with np.errstate(over="ignore"):
+        rigid = np.abs(rotation.T @ rotation - np.eye(3)).max() <= 0.1 and np.linalg.det(rotation) > 0
+    if not rigid or np.abs(pose[3] - (0, 0, 0, 1)).max() > 1e-3:
+        raise FrameError(f"{where}: pose is not a rigid motion, camera to world")
+    return pose
 
 
 class Scene(Protocol):

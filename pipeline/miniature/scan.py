@@ -9,12 +9,11 @@ under another name and renamed when it is whole, so a killed run goes on where i
 """
 
 import json
-import multiprocessing
 import os
 import shutil
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from hicl.pipeline.miniature.render import draw_light, jpeg, look, measure_depth
 from hicl.pipeline.miniature.rooms import Room, build_room
 from hicl.pipeline.miniature.solids import Packed, about_z, pack
 from hicl.pipeline.miniature.walk import draw_cameras, walk
+from hicl.processes import pool
 
 FORMAT = "hicl-miniature"
 VERSION = 1  # of the generator: anything that changes a byte of its output raises it
@@ -84,9 +84,8 @@ def write_dataset(
         if progress:
             progress(names[index])
     if len(todo) > len(here):
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(todo) - len(here)), mp_context=context) as pool:
-            tasks = {pool.submit(write_scene, out, seed, index): names[index] for index in todo[len(here) :]}
+        with pool(min(workers, len(todo) - len(here))) as processes:
+            tasks = {processes.submit(write_scene, out, seed, index): names[index] for index in todo[len(here) :]}
             for task in as_completed(tasks):
                 task.result()
                 if progress:

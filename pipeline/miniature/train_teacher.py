@@ -21,9 +21,8 @@ The script needs less than 25 minutes on two cores. On one machine the same seed
 import argparse
 import json
 import logging
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,7 @@ from tqdm import tqdm
 from hicl.pipeline.datasets.scannet import CLASSES, NYU40_IDS
 from hicl.pipeline.miniature.photos import Frames, Photographer, caption, shoot
 from hicl.pipeline.miniature.scan import FIRST_TEACHER_SEED
+from hicl.processes import pool
 
 NAME = "hicl-miniature"
 CROP = 96  # pixels of a training photograph, cut from frames at about 1.5 times their scale
@@ -53,9 +53,8 @@ CONFIG = {
 def collect(seed: int, rooms: int, frames: int, workers: int) -> list[Frames]:
     """Frames of `rooms` rooms, rendered by `workers` processes."""
     shoot(seed, 0, 1)  # compiles the kernels once, before the workers would all do it
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        todo = pool.map(shoot, [seed] * rooms, range(rooms), [frames] * rooms, chunksize=4)
+    with pool(workers) as processes:
+        todo = processes.map(shoot, [seed] * rooms, range(rooms), [frames] * rooms, chunksize=4)
         return list(tqdm(todo, "rooms", total=rooms, unit="room"))
 
 

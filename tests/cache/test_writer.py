@@ -95,7 +95,7 @@ def test_killed_while_staging(tmp_path):
     path = fill(tmp_path / "cache")
     before = tree(path)
     shutil.copytree(path / "scenes" / "a" / "points", path / ".staging" / "a" / "points")
-    (path / ".staging" / "text").mkdir()
+    (path / ".staging" / ".text").mkdir()
     assert reopen(path) == before
 
 
@@ -119,7 +119,7 @@ def test_killed_with_the_old_text_put_aside(tmp_path):
     path = fill(tmp_path / "cache")
     before = tree(path)
     (path / ".replaced").mkdir()
-    os.replace(path / "text", path / ".replaced" / "text")
+    os.replace(path / "text", path / ".replaced" / ".text")
     assert reopen(path) == before
 
 
@@ -128,7 +128,7 @@ def test_killed_between_the_text_and_the_root(tmp_path):
     path, other = fill(tmp_path / "cache"), fill(tmp_path / "other", text="t2")
     before = tree(path)
     (path / ".replaced").mkdir()
-    os.replace(path / "text", path / ".replaced" / "text")
+    os.replace(path / "text", path / ".replaced" / ".text")
     shutil.copytree(other / "text", path / "text")
     (path / ".zarr.json").write_text("{")
     with pytest.raises(HiclError, match="cut off"):
@@ -142,7 +142,7 @@ def test_killed_between_the_text_and_the_root(tmp_path):
 def test_killed_between_the_root_and_tidying_up(tmp_path):
     path, other = fill(tmp_path / "cache", text="t2"), fill(tmp_path / "other")
     before = tree(path)
-    shutil.copytree(other / "text", path / ".replaced" / "text")
+    shutil.copytree(other / "text", path / ".replaced" / ".text")
     assert reopen(path) == before
 
 

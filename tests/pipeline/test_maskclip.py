@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hicl.errors import HiclError
-from hicl.pipeline import maskclip
 from hicl.pipeline.maskclip import DENSE, Teacher
 from hicl.pipeline.prompts import ClassList, fill_templates
 from hicl.pipeline.teacher import TeacherConfig
@@ -334,13 +333,6 @@ def test_a_model_that_has_no_dense_reading(tiny_clip, tmp_path):
         {name: value.contiguous().clone() for name, value in model.state_dict().items()}, tmp_path / "w.safetensors"
     )
     refuse(tiny_clip.vit, "no dense reading", clip=str(config), weights=str(tmp_path / "w.safetensors"))
-
-
-def test_one_thread():
-    before = torch.get_num_threads()
-    with maskclip.single_threaded():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before
 
 
 def test_identity_knows_the_files(tiny_clip, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hicl.errors import HiclError
-from hicl.pipeline.maskclip import Teacher, TeacherConfig, single_threaded
+from hicl.pipeline.maskclip import Teacher, TeacherConfig
 from hicl.pipeline.miniature import scan, train_teacher
 from hicl.pipeline.miniature.photos import NAMES, Frames, Photographer, caption, shoot
 
@@ -81,8 +81,7 @@ def test_shipped_teacher_loads_and_reads_frames(frames):
     grid = teacher.encode_images(list(frames.picture))
     assert grid.shape == (4, 11, 15, teacher.dim) and teacher.short_side == train_teacher.READ_SIZE
     # Far above chance on a room that it has learned photographs of, far below perfect.
-    with single_threaded():
-        measured = train_teacher.evaluate(TEACHER, [frames])
+    measured = train_teacher.evaluate(TEACHER, [frames])
     assert 0.2 < measured["accuracy"] < 0.98
     assert measured["confusion"].shape == (20, 20)
 
