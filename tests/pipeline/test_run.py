@@ -36,8 +36,8 @@ def root(tmp_path) -> Path:
     return tmp_path / "scans"
 
 
-def preprocess(root: Path, out: Path, config: PreprocessConfig, classes=CLASSES, workers=1, frame_step=1):
-    scenes = [(scene, "test") for scene in rgbd.find_scenes(root, frame_step)]
+def preprocess(root: Path, out: Path, config: PreprocessConfig, classes=CLASSES, workers=1, frame_step=1, split="test"):
+    scenes = [(scene, split) for scene in rgbd.find_scenes(root, frame_step)]
     source = run.Source("rgbd", root, scenes, ())
     return run.preprocess(source, out, config, ClassList.of(classes), workers, "cpu", say=lambda _: None)
 
@@ -212,11 +212,38 @@ def test_stale_scenes_are_passed_over(root, tmp_path, config):
         cache.scene("corner1")
 
 
-def test_too_little_disk(root, tmp_path, config, monkeypatch):
+def test_too_little_disk_leaves_the_cache_as_it_is(root, tmp_path, config, monkeypatch):
+    preprocess(root, tmp_path / "cache", config)
+    before = tree(tmp_path / "cache")
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(run.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(HiclError, match="free"):
-        preprocess(root, tmp_path / "cache", config)
+    with pytest.raises(HiclError, match="are needed"):
+        preprocess(root, tmp_path / "cache", config, classes=("wall", "floor"))
+    assert tree(tmp_path / "cache") == before
+    assert len(open_cache(tmp_path / "cache").scene_ids()) == 2
+
+
+def test_another_split_makes_nothing_anew_but_says_so(root, tmp_path, config, stages_done):
+    preprocess(root, tmp_path / "cache", config, split="train")
+    preprocess(root, tmp_path / "cache", config, split="val")
+    assert stages_done[2:] == [frozenset()] * 2
+    assert len(open_cache(tmp_path / "cache").scene_ids("val")) == 2
+    preprocess(root, tmp_path / "fresh", config, split="val")
+    assert tree(tmp_path / "cache") == tree(tmp_path / "fresh")
+
+
+def test_colours_painted_from_frames_follow_the_frames(root, tmp_path, config):
+    plain = root / "corner0/corner.ply"
+    lines = plain.read_text().splitlines()
+    vertices = slice(lines.index("end_header") + 1, lines.index("end_header") + 1 + 3 * 14 * 14)
+    lines[vertices] = [" ".join(line.split()[:3]) for line in lines[vertices]]
+    plain.write_text("\n".join(line for line in lines if not line.startswith("property uchar ")) + "\n")
+    preprocess(root, tmp_path / "cache", config)
+    before = open_cache(tmp_path / "cache").scene("corner0").read("points/rgb").copy()
+    for frame in range(4):
+        shutil.copy(root / f"corner1/frame-{frame:06d}.color.png", root / f"corner0/frame-{frame:06d}.color.png")
+    preprocess(root, tmp_path / "cache", config)
+    assert (open_cache(tmp_path / "cache").scene("corner0").read("points/rgb") != before).any()
 
 
 def test_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
@@ -232,9 +259,9 @@ def test_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
     assert start(tmp_path / "whole").wait() == 0
     whole = tree(tmp_path / "whole")
     killed = 0
-    for published in (0, 1, 3):  # scenes that are there when the kill comes
+    for published, workers in ((0, 1), (1, 2), (3, 1)):  # scenes that are there when the kill comes
         out = tmp_path / f"killed{published}"
-        process = start(out)
+        process = start(out, workers)
         watched = out / ".staging" if published == 0 else out / "scenes"
         while process.poll() is None and len(list(watched.glob("corner*"))) < max(published, 1):
             time.sleep(0.0005)
