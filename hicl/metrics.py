@@ -2,7 +2,7 @@
 
 import numpy as np
 
-NO_LABEL = 255
+from hicl.cache.schema import NO_LABEL
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:

@@ -4,10 +4,9 @@ from typing import Literal
 
 import numpy as np
 
+from hicl.cache.schema import NO_LABEL
 from hicl.pipeline.kernels import vote as kernels
 from hicl.pipeline.partition import compact_ids
-
-NONE = 255
 
 
 def vote(
@@ -61,7 +60,7 @@ def set_ceiling(truth: np.ndarray, set_id: np.ndarray) -> np.ndarray:
 
 def _counters(groups: int, labels: np.ndarray) -> np.ndarray:
     # NumPy's zeros cost nothing until they are touched; the compiler's own are written at once.
-    return np.zeros((groups, int(labels.max(initial=0, where=labels != NONE)) + 1), np.int32)
+    return np.zeros((groups, int(labels.max(initial=0, where=labels != NO_LABEL)) + 1), np.int32)
 
 
 def _checked(labels: np.ndarray, point: np.ndarray, set_id: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hicl.cache.schema import NO_LABEL
 from hicl.config import updated
 from hicl.errors import HiclError
 from hicl.metrics import confusion, iou
 from hicl.train import checkpoint, minkunet
 from hicl.train.config import Config
-from hicl.train.kernels import UNLABELLED, grid_shape
+from hicl.train.kernels import grid_shape
 from hicl.train.stream import split_fingerprint, whole_scene
 
 
@@ -121,7 +122,7 @@ def evaluate(model: Model, cache, split: str = "val", progress: bool = False) ->
             continue
         scans += 1
         truth = scene.read("points/label")
-        if ((truth != UNLABELLED) & (truth >= n_classes)).any():
+        if ((truth != NO_LABEL) & (truth >= n_classes)).any():
             raise HiclError(f"{cache.path}: scene {name}: true label beyond {n_classes} classes; preprocess it again")
         matrix += confusion(truth, model.predict(scene), n_classes)
     if not matrix.any():

@@ -8,9 +8,10 @@ from functools import partial
 import numba
 import numpy as np
 
+from hicl.cache.schema import NO_LABEL
+
 kernel = partial(numba.njit, cache=True, fastmath=False, nogil=True, error_model="numpy")
 
-UNLABELLED = 255
 GRID_MULTIPLE = 16  # the network halves its grid four times
 
 
@@ -51,7 +52,7 @@ def _histogram(indptr, views, point, label, voxel_of_point, out):
     for view in views:
         for k in range(indptr[view], indptr[view + 1]):
             c = label[k]
-            if c == UNLABELLED:
+            if c == NO_LABEL:
                 continue
             p = point[k]
             if c >= n_classes or p < 0 or p >= n_points:

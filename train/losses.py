@@ -6,8 +6,8 @@ Every loss comes as (sum, count): many processes add up both before they divide,
 import torch
 from torch.nn import functional as F
 
+from hicl.cache.schema import NO_LABEL
 from hicl.train.config import LossConfig
-from hicl.train.kernels import UNLABELLED
 
 Term = tuple[torch.Tensor, torch.Tensor]
 
@@ -23,13 +23,13 @@ def pair_cross_entropy(logits_VC: torch.Tensor, histogram_VC: torch.Tensor) -> T
 
 def majority_labels(histogram_VC: torch.Tensor) -> torch.Tensor:
     """[V] int64: the class that most pairs of a voxel name, the lowest of equals; 255 where there is none."""
-    return torch.where(histogram_VC.sum(dim=1) > 0, histogram_VC.argmax(dim=1), UNLABELLED)
+    return torch.where(histogram_VC.sum(dim=1) > 0, histogram_VC.argmax(dim=1), NO_LABEL)
 
 
 def token_cross_entropy(logits_TC: torch.Tensor, label_T: torch.Tensor) -> Term:
     """L̂_ce (Eq. 4) over tokens with a label: sum and count."""
-    total = F.cross_entropy(logits_TC, label_T, ignore_index=UNLABELLED, reduction="sum")
-    return total, (label_T != UNLABELLED).sum().to(logits_TC.dtype)
+    total = F.cross_entropy(logits_TC, label_T, ignore_index=NO_LABEL, reduction="sum")
+    return total, (label_T != NO_LABEL).sum().to(logits_TC.dtype)
 
 
 def feedback_divergence(student: torch.Tensor, teacher: torch.Tensor, config: LossConfig, text: torch.Tensor) -> Term:

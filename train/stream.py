@@ -15,11 +15,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hicl.cache.reader import open_cache
+from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.train.augment import augment, colour_features
 from hicl.train.config import StreamConfig
 from hicl.train.correlation import sample_tokens
-from hicl.train.kernels import UNLABELLED, grid_shape, label_histogram, voxelise, warm_up
+from hicl.train.kernels import grid_shape, label_histogram, voxelise, warm_up
 
 
 @dataclass
@@ -155,7 +156,7 @@ def _sample(cache, source: Source, epoch: int, number: int) -> dict:
         histogram = label_histogram(indptr, views, point, label, voxel_of_point, len(coords), len(cache.classes))
     except ValueError as error:
         raise HiclError(f"{source.cache}: scene {name}: {error}; preprocess it again") from error
-    if not histogram.any() and (label == UNLABELLED).all():
+    if not histogram.any() and (label == NO_LABEL).all():
         raise HiclError(
             f"{source.cache}: scene {name} has no labelled pair, so nothing to learn from;"
             " preprocess it again, or take it out of the training split"

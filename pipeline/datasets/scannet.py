@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hicl.cache.schema import NO_LABEL
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.images import read_color, read_depth, read_intrinsics, read_pose
@@ -29,7 +30,6 @@ CLASSES = (
     "desk", "curtain", "refrigerator", "shower curtain", "toilet", "sink", "bathtub", "other furniture",
 )  # fmt: skip
 NYU40_IDS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36, 39)
-NO_LABEL = 255
 
 SENS_FRAME_STEP = 20
 
