@@ -55,7 +55,7 @@ def collect(seed: int, rooms: int, frames: int, workers: int) -> list[Frames]:
     shoot(seed, 0, 1)  # compiles the kernels once, before the workers would all do it
     with pool(workers) as processes:
         todo = processes.map(shoot, [seed] * rooms, range(rooms), [frames] * rooms, chunksize=4)
-        return list(tqdm(todo, "rooms", total=rooms, unit="room"))
+        return list(tqdm(todo, "rooms", total=rooms, unit="room", disable=None))
 
 
 def pair_loss(image: torch.Tensor, text: torch.Tensor, names: list[frozenset[str]], scale: torch.Tensor):
@@ -137,7 +137,7 @@ def train(model, photographer: Photographer, seed: int, steps: int, size: int, p
     )
     model.train()
     mean_loss = None
-    with tqdm(batches(photographer, seed, steps, size), "training", total=steps, unit="step") as bar:
+    with tqdm(batches(photographer, seed, steps, size), "training", total=steps, unit="step", disable=None) as bar:
         for pictures, lines, names in bar:
             with torch.autocast("cpu", torch.bfloat16):
                 image = model.encode_image(normalise(pictures).contiguous(memory_format=torch.channels_last))
