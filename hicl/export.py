@@ -26,11 +26,11 @@ def export(cache_path: Path, scene_id: str | None, out: Path, run: Path | None, 
 
         label = majority(scene.read("pairs/refined"), scene.read("pairs/point"), len(xyz))
     else:
-        from hicl.train import distributed, evaluate
+        from hicl.train import distributed, evaluate, inference
 
-        model = evaluate.load(run, distributed.start(device).device)
+        model = inference.load(run, distributed.start(device).device)
         evaluate.assert_fits(model, cache)
-        label = model.predict(scene)
+        label = model.predict(xyz, scene.read("points/rgb")).label
     kinds = [(axis, "<f4") for axis in "xyz"] + [(color, "u1") for color in ("red", "green", "blue")]
     vertex = np.empty(len(xyz), [*kinds, ("label", "u1")])
     for column, axis in enumerate("xyz"):

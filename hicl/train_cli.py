@@ -88,10 +88,10 @@ def evaluate(
 ) -> None:
     """Per-class IoU, mIoU and accuracy on all labelled vertices of a split; writes them beside the model."""
     from hicl.cache.reader import open_cache
-    from hicl.train import distributed, evaluate, figures
+    from hicl.train import distributed, evaluate, figures, inference
 
     opened = open_cache(cache)
-    model = evaluate.load(run, distributed.start(device).device)
+    model = inference.load(run, distributed.start(device).device)
     scores = evaluate.evaluate(model, opened, split, progress=True)
     typer.echo(evaluate.report(scores))
     typer.echo(f"written: {evaluate.save(scores, run, opened)}")
@@ -143,9 +143,9 @@ def features(
 ) -> None:
     """t-SNE of the features of two scenes and of their union (the paper's Fig. 7)."""
     from hicl.cache.reader import open_cache
-    from hicl.train import distributed, evaluate, figures
+    from hicl.train import distributed, figures, inference
 
     opened = open_cache(cache)
-    model = evaluate.load(run, distributed.start(device).device)
+    model = inference.load(run, distributed.start(device).device)
     scenes = scene or opened.scene_ids("val")[:2]
     typer.echo(f"written: {figures.feature_map(model, opened, scenes, out)}")

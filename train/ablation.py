@@ -88,7 +88,7 @@ def _check_finished(run: Path, wanted: Config, cache) -> None:
 
 def _one(cache_path: Path, config: Config, run: Path, device: str, show: bool) -> str:
     # Here and not above: the parent of many jobs trains nothing, and spconv takes seconds to import.
-    from hicl.train import distributed, evaluate, loop
+    from hicl.train import distributed, evaluate, inference, loop
 
     cache = open_cache(cache_path)
     if not checkpoint.has_model(run):
@@ -96,7 +96,7 @@ def _one(cache_path: Path, config: Config, run: Path, device: str, show: bool) -
     evaluation = run / "evaluation-val.json"
     data = stream.split_fingerprint(cache, "val")
     if not evaluation.exists() or json.loads(evaluation.read_text(encoding="utf-8"))["data"] != data:
-        model = evaluate.load(run, distributed.start(device).device)
+        model = inference.load(run, distributed.start(device).device)
         evaluate.save(evaluate.evaluate(model, cache), run, cache)
     miou = json.loads(evaluation.read_text(encoding="utf-8"))["miou"]
     return f"{run.name}: mIoU {miou:.2f}, {_minutes(run):.1f} minutes of training"

@@ -19,6 +19,7 @@ class StreamConfig:
 
     voxel_size: float = 0.05  # metres
     views: int = 8  # at most so many random views a scene and step
+    propagate: bool = False  # refined labels only: what no chosen view shows gets the label of its set
     rotate: bool = True  # about z, uniform in 0..2 pi
     flip: bool = True  # x and y, each with probability 1/2
     scale: float = 0.0  # factor uniform in 1 ± scale

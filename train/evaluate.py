@@ -10,16 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from hicl.cache.schema import NO_LABEL
-from hicl.config import updated
 from hicl.errors import HiclError
 from hicl.metrics import confusion, iou
-from hicl.train import checkpoint, minkunet
-from hicl.train.config import Config
-from hicl.train.kernels import grid_shape
-from hicl.train.stream import split_fingerprint, whole_scene
+from hicl.train import checkpoint
+from hicl.train.inference import Model
+from hicl.train.stream import split_fingerprint
 
 
 @dataclass(frozen=True)
@@ -38,33 +35,6 @@ class Scores:
     scans: int = 0
 
 
-@dataclass
-class Model:
-    """A trained network with the text it was trained for: [C, d]."""
-
-    net: minkunet.MinkUNet
-    text: torch.Tensor
-    meta: dict
-    voxel_size: float
-
-    @torch.no_grad()
-    def features(self, scene) -> tuple[np.ndarray, np.ndarray]:
-        """Voxel features [V, d] float32 of a scene, and voxel_of_point [N]."""
-        coords, colour, voxel_of_point = whole_scene(scene, self.voxel_size)
-        device = self.text.device
-        training = self.net.training
-        self.net.eval()
-        args = torch.from_numpy(coords).to(device), torch.from_numpy(colour).to(device), 1, grid_shape(coords[:, 1:])
-        features = self.net(*args).float().cpu().numpy()
-        self.net.train(training)
-        return features, voxel_of_point
-
-    def predict(self, scene) -> np.ndarray:
-        """[N] uint8 class of each point of a scene."""
-        features, voxel_of_point = self.features(scene)
-        return (features @ self.text.cpu().numpy().T).argmax(axis=1).astype(np.uint8)[voxel_of_point]
-
-
 def score(matrix: np.ndarray, classes: tuple[str, ...]) -> Scores:
     """Scores of a confusion matrix of `hicl.metrics`, its mean IoU over the classes in the truth."""
     each = iou(matrix)
@@ -73,25 +43,12 @@ def score(matrix: np.ndarray, classes: tuple[str, ...]) -> Scores:
     return Scores(tuple(classes), square, each, miou, float(np.trace(square) / max(1, matrix.sum())))
 
 
-def load(run: Path, device: torch.device) -> Model:
-    """A finished run's model. Raises HiclError where there is none or its tensors don't all match."""
-    tensors, meta = checkpoint.load_model(run)
-    config = updated(Config(), meta["config"], str(run / "model.json"))
-    text = tensors.pop("text").to(device)
-    net = minkunet.build(config.model, text.shape[1], device)
-    checkpoint.restore(net, tensors, "net.", run / "model.safetensors")
-    strangers = [name for name in tensors if not name.startswith("net.")]
-    if strangers:
-        raise HiclError(f"{run / 'model.safetensors'}: holds tensors of no network: {', '.join(strangers[:5])}")
-    return Model(net, text, meta, config.stream.voxel_size)
-
-
 def assert_fits(model: Model, cache) -> None:
     """Raise `HiclError` unless a cache has the classes and the teacher's width that a model was trained for."""
-    if tuple(cache.classes) != tuple(model.meta["classes"]):
+    if tuple(cache.classes) != model.classes:
         raise HiclError(
-            f"{cache.path}: its {len(cache.classes)} classes are not the {len(model.meta['classes'])} the model was"
-            f" trained for ({_first_difference(cache.classes, model.meta['classes'])}); train on this cache"
+            f"{cache.path}: its {len(cache.classes)} classes are not the {len(model.classes)} the model was"
+            f" trained for ({_first_difference(cache.classes, model.classes)}); train on this cache"
         )
     if cache.text.shape[1] != model.text.shape[1]:
         raise HiclError(
@@ -124,7 +81,8 @@ def evaluate(model: Model, cache, split: str = "val", progress: bool = False) ->
         truth = scene.read("points/label")
         if ((truth != NO_LABEL) & (truth >= n_classes)).any():
             raise HiclError(f"{cache.path}: scene {name}: true label beyond {n_classes} classes; preprocess it again")
-        matrix += confusion(truth, model.predict(scene), n_classes)
+        prediction = model.predict(scene.read("points/xyz"), scene.read("points/rgb"))
+        matrix += confusion(truth, prediction.label, n_classes)
     if not matrix.any():
         raise HiclError(f"{cache.path}: no scene of split {split!r} has true labels, so there is no mIoU")
     return replace(score(matrix, cache.classes), split=split, scans=scans)

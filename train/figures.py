@@ -51,7 +51,7 @@ def feature_map(model, cache, scene_ids: list[str], out: Path, points: int = 150
     class of two scenes falls together, which is what inter-scene correlation is for.
 
     Args:
-        model: from `hicl.train.evaluate.load`.
+        model: from `hicl.train.inference.load`.
         scene_ids: two.
         points: sampled points a scene.
 
@@ -69,9 +69,10 @@ def feature_map(model, cache, scene_ids: list[str], out: Path, points: int = 150
     features, labels, truth = [], [], True
     for name in scene_ids:
         scene = cache.scene(name)
-        voxel_features, voxel_of_point = model.features(scene)
+        cloud = scene.read("points/xyz"), scene.read("points/rgb")
+        voxel_features, voxel_of_point = model.features(*cloud)
         truth = truth and scene.has("points/label")
-        label = scene.read("points/label") if scene.has("points/label") else model.predict(scene)
+        label = scene.read("points/label") if scene.has("points/label") else model.predict(*cloud).label
         known = np.flatnonzero(label != 255)
         chosen = rng.choice(known, min(points, len(known)), replace=False)
         features.append(voxel_features[voxel_of_point[chosen]])

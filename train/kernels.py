@@ -62,6 +62,23 @@ def _histogram(indptr, views, point, label, voxel_of_point, out):
     return total
 
 
+@kernel
+def _spread(histogram, set_id, counts):
+    """Give each voxel without a label one vote for the commonest label of its set, the lowest of equals."""
+    n_voxels, n_classes = histogram.shape
+    labelled = np.zeros(n_voxels, np.bool_)
+    for v in range(n_voxels):
+        for c in range(n_classes):
+            if histogram[v, c] > 0:
+                labelled[v] = True
+                counts[set_id[v], c] += histogram[v, c]
+    for v in range(n_voxels):
+        if not labelled[v]:
+            mode = np.argmax(counts[set_id[v]])
+            if counts[set_id[v], mode] > 0:
+                histogram[v, mode] = 1
+
+
 def voxelise(xyz: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Voxels of a point cloud.
 
@@ -127,6 +144,20 @@ def label_histogram(
     return out
 
 
+def spread_labels(histogram: np.ndarray, set_id: np.ndarray) -> None:
+    """Voxels that no chosen view labels get one pair with the label that most pairs of their set have, in place.
+
+    METHOD: a set is taken to have one class, so what a camera saw of it speaks for the rest. The paper votes among
+    seen pixels only; there a vertex that no frame shows is never trained.
+
+    Args:
+        histogram: [V, C] int32, of `label_histogram`.
+        set_id: [V] int, the set of each voxel, from 0.
+    """
+    counts = np.zeros((int(set_id.max()) + 1, histogram.shape[1]), np.int64)
+    _spread(histogram, set_id, counts)
+
+
 def grid_shape(coords: np.ndarray) -> list[int]:
     """Extent (x, y, z) of a sparse tensor that holds the voxel coordinates [V, 3].
 
@@ -137,7 +168,8 @@ def grid_shape(coords: np.ndarray) -> list[int]:
 
 
 def warm_up() -> None:
-    """Compile both kernels into numba's cache: done once before workers start, as parallel first runs can crash."""
+    """Compile the kernels into numba's cache: done once before workers start, as parallel first runs can crash."""
     _, _, voxel = voxelise(np.zeros((1, 3), np.float32), 1.0)
     one = np.zeros(1, np.int32)
-    label_histogram(np.array([0, 1]), np.zeros(1, np.int64), one, one.astype(np.uint8), voxel, 1, 1)
+    histogram = label_histogram(np.array([0, 1]), np.zeros(1, np.int64), one, one.astype(np.uint8), voxel, 1, 1)
+    spread_labels(histogram, one)

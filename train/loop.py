@@ -13,7 +13,7 @@ import torch
 from hicl.cache.reader import open_cache
 from hicl.config import flat, to_toml, updated
 from hicl.errors import HiclError
-from hicl.train import checkpoint, distributed, evaluate, stream
+from hicl.train import checkpoint, distributed, evaluate, inference, stream
 from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config, check
 from hicl.train.distributed import Group
 from hicl.train.learner import Learner
@@ -95,7 +95,7 @@ def _validate(learner: Learner, cache) -> float:
     miou = 0.0
     if learner.group.leads:
         meta = {"classes": list(cache.classes)}
-        model = evaluate.Model(learner.modules["net"], learner.text, meta, learner.config.stream.voxel_size)
+        model = inference.Model(learner.modules["net"], learner.text, meta, learner.config.stream.voxel_size)
         miou = evaluate.evaluate(model, cache).miou
     learner.group.wait()
     return miou

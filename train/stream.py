@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from hicl.cache.reader import open_cache
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
-from hicl.train.augment import augment, colour_features
+from hicl.train.augment import augment
 from hicl.train.config import StreamConfig
 from hicl.train.correlation import sample_tokens
-from hicl.train.kernels import grid_shape, label_histogram, voxelise, warm_up
+from hicl.train.kernels import grid_shape, label_histogram, spread_labels, voxelise, warm_up
 
 
 @dataclass
@@ -156,6 +156,8 @@ def _sample(cache, source: Source, epoch: int, number: int) -> dict:
         histogram = label_histogram(indptr, views, point, label, voxel_of_point, len(coords), len(cache.classes))
     except ValueError as error:
         raise HiclError(f"{source.cache}: scene {name}: {error}; preprocess it again") from error
+    if config.propagate and source.labels == "refined":
+        spread_labels(histogram, sets[representative])
     if not histogram.any() and (label == NO_LABEL).all():
         raise HiclError(
             f"{source.cache}: scene {name} has no labelled pair, so nothing to learn from;"
@@ -179,13 +181,6 @@ def _unchanged(cache, source: Source, number: int):
             " start again with a new --out once preprocessing is done"
         )
     return scene
-
-
-def whole_scene(scene, voxel_size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A scene without augmentation, for evaluation: coords [V, 4] int32, features [V, 3], voxel_of_point [N]."""
-    coords, representative, voxel_of_point = voxelise(scene.read("points/xyz"), voxel_size)
-    features = colour_features(scene.read("points/rgb")[representative])
-    return np.insert(coords, 0, 0, axis=1), features, voxel_of_point
 
 
 class _Batches(Dataset):

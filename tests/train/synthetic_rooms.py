@@ -92,11 +92,12 @@ def make_cache(
     noise: float = 0.4,
     seed: int = 0,
     edit=None,
+    classes: tuple[str, ...] = CLASSES,
     **kwargs,
 ) -> Path:
     """A cache of `train` + `val` rooms; `edit(name, arrays)` may change a scene's arrays before they are written."""
     with CacheWriter(path, "synthetic") as writer:
-        writer.set_text(CLASSES, text_embedding(width), "text-1", {})
+        writer.set_text(classes, text_embedding(width), "text-1", {})
         touched = {}
         for i in range(train + val):
             split = "train" if i < train else "val"

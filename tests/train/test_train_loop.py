@@ -1,5 +1,10 @@
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -8,7 +13,7 @@ from synthetic_rooms import make_cache
 
 from hicl.cache.reader import open_cache
 from hicl.errors import HiclError
-from hicl.train import ablation, checkpoint, distributed, evaluate, loop, minkunet, stream
+from hicl.train import ablation, checkpoint, distributed, inference, loop, minkunet, stream
 from hicl.train.config import EXPERIMENTS, load
 from hicl.train.learner import Learner
 
@@ -83,7 +88,7 @@ def test_a_saved_model_is_the_network_and_the_text(finished):
     tensors = load_file(finished / "model.safetensors")
     assert {name.split(".")[0] for name in tensors} == {"net", "text"}
     assert not any(word in name for name in tensors for word in ("qkv", "fc1", "intra", "inter", "norm1"))
-    model = evaluate.load(finished, torch.device("cpu"))
+    model = inference.load(finished, torch.device("cpu"))
     assert model.net.head.out_features == 8
     assert not checkpoint.has_state(finished) and not list(finished.glob("state-*"))
     assert not [p for p in finished.rglob("*") if p.suffix in (".pt", ".pth", ".pkl", ".bin")]
@@ -122,6 +127,27 @@ def test_a_killed_run_resumes_to_the_same_weights(cache, finished, tmp_path, mon
     assert _numbers(tmp_path / "V") == _numbers(finished)
 
 
+def test_a_run_killed_by_the_system_resumes_to_the_same_weights(cache, tmp_path):
+    config = _config(schedule__epochs=40, stream__workers=1, optim__save_every=3)
+    undisturbed = loop.train(cache, config, tmp_path / "undisturbed")
+    run = tmp_path / "V"
+    settings = tmp_path / "settings.toml"
+    settings.write_text((undisturbed / "config.toml").read_text())
+    command = ["-m", "hicl", "train", "--cache", cache, "--config", settings, "--device", "cpu", "--out", run]
+    child = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        while not checkpoint.has_state(run):
+            assert child.poll() is None, "training ended before a state was saved"
+            time.sleep(0.01)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    assert not checkpoint.has_model(run)
+    loop.train(cache, config, run, resume=True)
+    assert (run / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+    assert _numbers(run) == _numbers(undisturbed)
+
+
 def test_nothing_that_was_there_is_overwritten(cache, finished, tmp_path, monkeypatch):
     before = {p: p.read_bytes() for p in finished.iterdir() if p.is_file()}
     for resume in (False, True):
@@ -156,6 +182,9 @@ def test_a_run_is_not_continued_as_another(cache, stopped, tmp_path):
     wider = make_cache(tmp_path / "wide", n_points=500, width=12)
     with pytest.raises(HiclError, match="teacher has width 12, the run's 8"):
         loop.train(wider, _config(), stopped, resume=True)
+    renamed = make_cache(tmp_path / "renamed", n_points=500, width=8, classes=("wall", "floor", "bed", "chair", "lamp"))
+    with pytest.raises(HiclError, match="class list is another"):
+        loop.train(renamed, _config(), stopped, resume=True)
     other = make_cache(tmp_path / "other", n_points=500, width=8, train=5)
     with pytest.raises(HiclError, match="training scenes changed"):
         loop.train(other, _config(), stopped, resume=True)

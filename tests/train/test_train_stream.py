@@ -53,6 +53,20 @@ def test_a_batch_is_what_it_says(cache):
     assert len(batch.views[0]) == len(set(batch.views[0])) == 8
 
 
+def test_sets_speak_for_unseen_voxels_of_refined_labels_only(cache):
+    opened = open_cache(cache)
+    few = StreamConfig(voxel_size=0.1, views=1, workers=0)
+    spread = StreamConfig(voxel_size=0.1, views=1, workers=0, propagate=True)
+    for labels in ("raw", "refined"):
+        plain, filled = (
+            stream.make_batch(opened, _source(cache, config, labels=labels), 0, [0]).histogram
+            for config in (few, spread)
+        )
+        seen = plain.any(dim=1)
+        assert (filled[seen] == plain[seen]).all()
+        assert (filled[~seen].sum() > 50) == (labels == "refined")
+
+
 def test_true_labels_never_reach_training(cache, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(cache, bare)

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic_rooms import CLASSES, room, text_embedding
+
+from hicl.train import inference, minkunet
+from hicl.train.config import ModelConfig
+from hicl.train.kernels import voxelise
+
+SMALL = ModelConfig(stem=4, planes=(4, 4, 4, 4, 4, 4, 4, 4))
+
+
+def _model(width=16, voxel_size=0.1, box_voxels=inference.BOX_VOXELS):
+    torch.manual_seed(0)
+    net = minkunet.build(SMALL, width, torch.device("cpu"))
+    for module in net.modules():  # statistics as of a trained network
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    text = torch.from_numpy(text_embedding(width))
+    return inference.Model(net, text, {"classes": list(CLASSES)}, voxel_size, box_voxels)
+
+
+def _street(length=60.0, n=20_000):
+    """A cloud several halos long: rooms in a row."""
+    rng = np.random.default_rng(0)
+    xyz = np.concatenate([room(rng, n // 15)[0] + np.float32([4 * i, i % 3, 0]) for i in range(15)])
+    return xyz[xyz[:, 0] < length], rng.integers(0, 256, (len(xyz), 3)).astype(np.uint8)
+
+
+def test_a_point_gets_the_class_of_its_voxel_and_its_probability():
+    model = _model()
+    rng = np.random.default_rng(0)
+    xyz, rgb = room(rng, 1500)[0], rng.integers(0, 256, (1500, 3)).astype(np.uint8)
+    features, voxel_of_point = model.features(xyz, rgb)
+    prediction = model.predict(xyz, rgb)
+    scores = features @ text_embedding(16).T
+    each = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    assert prediction.label.shape == prediction.score.shape == (1500,)
+    assert (prediction.label == scores.argmax(axis=1)[voxel_of_point]).all()
+    assert np.allclose(prediction.score, each.max(axis=1)[voxel_of_point], atol=1e-6)
+
+
+def test_other_words_are_scored_on_the_same_features():
+    model, rng = _model(), np.random.default_rng(0)
+    xyz, rgb = room(rng, 500)[0], np.zeros((500, 3), np.uint8)
+    words = rng.normal(size=(300, 16)).astype(np.float32)
+    features, voxel_of_point = model.features(xyz, rgb)
+    assert (model.predict(xyz, rgb, words).label == (features @ words.T).argmax(axis=1)[voxel_of_point]).all()
+
+
+def test_a_cloud_in_boxes_has_the_features_of_the_whole():
+    xyz, rgb = _street()
+    whole, _ = _model().features(xyz, rgb)
+    model = _model(box_voxels=5_000)
+    coords, _, _ = voxelise(xyz, 0.1)
+    assert len(list(inference.boxes(coords, model.box_voxels))) > 3
+    pieces, _ = model.features(xyz, rgb)
+    assert np.abs(whole).max() > 0.1 and np.allclose(pieces, whole, atol=1e-5)
+    assert (model.predict(xyz, rgb).label == _model().predict(xyz, rgb).label).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 400))
+def test_boxes_hold_every_voxel_once_with_all_that_is_near(seed, most):
+    rng = np.random.default_rng(seed)
+    coords = np.unique(rng.integers(0, rng.integers(1, 400, 3), (300, 3)), axis=0).astype(np.int32)
+    owner = np.full(len(coords), -1)
+    for number, (rows, inside, corner) in enumerate(inference.boxes(coords, most)):
+        assert (owner[rows[inside]] == -1).all() and (corner % 16 == 0).all() and (coords[rows] >= corner).all()
+        owner[rows[inside]] = number
+        own = coords[rows[inside]]
+        reach = ((coords >= own.min(0) - 93) & (coords <= own.max(0) + 93)).all(axis=1)
+        assert np.isin(np.flatnonzero(reach), rows).all()
+    assert (owner >= 0).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_nothing_beyond_the_halo_reaches_a_voxel(axis):
+    """The dependence measured by autograd, on a wire along an axis, for both ends of a coarsest cell."""
+    model = _model()
+    model.net.eval()
+    coords = np.zeros((400, 4), np.int32)
+    coords[:, 1 + axis] = np.arange(400)
+    grid = [16, 16, 16]
+    grid[axis] = 400
+    reach = []
+    for voxel in (192, 207):
+        colour = torch.zeros(400, 3, requires_grad=True)
+        torch.manual_seed(1)
+        features = model.net(torch.from_numpy(coords), colour + torch.rand(400, 3), 1, grid)
+        features[voxel].sum().backward()
+        seen = np.flatnonzero(colour.grad.abs().sum(1).numpy())
+        reach += [192 - seen.min(), seen.max() - 207]
+    assert max(reach) <= 93 <= inference.HALO
+    assert max(reach) > 48  # a wire that carries nothing would prove nothing

@@ -1,0 +1,151 @@
+"""A trained network on point clouds of any size: arrays in, classes out.
+
+A cloud of more voxels than fit is cut into boxes. Each is run with all voxels that its own can depend on around it, and
+on the same cells of the strided layers, so that a box's features are those of the whole cloud, to float rounding.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hicl.config import updated
+from hicl.errors import HiclError
+from hicl.train import checkpoint, minkunet
+from hicl.train.augment import colour_features
+from hicl.train.config import Config
+from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxelise
+
+# Voxels that a voxel's features depend on lie within 93 of it along each axis: 2 for a block on each of the levels
+# of the decoder, halved on the way down, and 2 a block and the stem on the way up, doubled. Rounded up to whole cells
+# of the coarsest level. At 5 cm it is 4.8 m.
+HALO = 96
+# The smallest box worth cutting: below it nearly all work is for the halo.
+_SMALLEST = 2 * GRID_MULTIPLE
+# Voxels in a box with its halo. The published network takes about 3 GB for as many.
+BOX_VOXELS = 400_000
+_SCORES_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """label [N] uint16: row of the text with the highest score. score [N] float32: its softmax, in 0..1."""
+
+    label: np.ndarray
+    score: np.ndarray
+
+
+@dataclass
+class Model:
+    """A trained network with the text it was trained for: [C, d] float32, unit length. voxel_size: metres."""
+
+    net: minkunet.MinkUNet
+    text: torch.Tensor
+    meta: dict
+    voxel_size: float
+    box_voxels: int = BOX_VOXELS
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the rows of `text`."""
+        return tuple(self.meta["classes"])
+
+    def predict(self, xyz: np.ndarray, rgb: np.ndarray, text: np.ndarray | None = None) -> Prediction:
+        """A class for each point.
+
+        Args:
+            xyz: [N, 3] float32, metres, z up.
+            rgb: [N, 3] uint8.
+            text: [C, d] float32 of other words, in the space of the model's teacher; None: its own classes.
+
+        Raises:
+            ValueError: no points, a coordinate that isn't finite, or a cloud of more than 2^20 voxels along an axis.
+        """
+        text = self.text if text is None else torch.from_numpy(np.ascontiguousarray(text, np.float32))
+        text = text.to(self.text.device)
+        coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
+        label, score = np.empty(len(coords), np.uint16), np.empty(len(coords), np.float32)
+        for rows, features in self._boxes(coords, colour_features(rgb[representative])):
+            step = max(1, _SCORES_AT_ONCE // len(text))
+            for start in range(0, len(rows), step):
+                part = slice(start, start + step)
+                best = (features[part] @ text.T).softmax(dim=1).max(dim=1)
+                label[rows[part]] = best.indices.cpu().numpy()
+                score[rows[part]] = best.values.cpu().numpy()
+        return Prediction(label[voxel_of_point], score[voxel_of_point])
+
+    def features(self, xyz: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Voxel features [V, d] float32, not normalised, and voxel_of_point [N] int32. Arguments as of `predict`."""
+        coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
+        result = np.empty((len(coords), self.text.shape[1]), np.float32)
+        for rows, features in self._boxes(coords, colour_features(rgb[representative])):
+            result[rows] = features.cpu().numpy()
+        return result, voxel_of_point
+
+    @torch.no_grad()
+    def _boxes(self, coords: np.ndarray, colour: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """(rows, features [n, d] on the model's device) of boxes that hold every voxel once."""
+        training = self.net.training
+        self.net.eval()
+        try:
+            for rows, inside, corner in boxes(coords, self.box_voxels):
+                own = np.insert(coords[rows] - corner, 0, 0, axis=1)
+                grid = grid_shape(own[:, 1:])
+                args = (torch.from_numpy(array).to(self.text.device) for array in (own, colour[rows]))
+                yield rows[inside], self.net(*args, 1, grid)[torch.from_numpy(inside)].float()
+        finally:
+            self.net.train(training)
+
+
+def boxes(coords: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Cut a cloud into boxes whose voxels, with the halo, are at most `most` where boxes can be cut that small.
+
+    Args:
+        coords: [V, 3] int32, ≥ 0.
+
+    Yields:
+        rows [n] int64, the voxels of a box and its halo in their order; inside [n] bool, those of the box itself;
+        corner [3] int32, a multiple of the coarsest cell, at or below all of them.
+    """
+    pending = [(np.zeros(3, np.int64), np.array(grid_shape(coords), np.int64), np.arange(len(coords)))]
+    while pending:
+        low, high, near = pending.pop()
+        with_halo = _within(coords[near], low - HALO, high + HALO)
+        near = near[with_halo]
+        inside = _within(coords[near], low, high)
+        if not inside.any():
+            continue
+        axis = int(np.argmax(high - low))
+        if len(near) <= most or high[axis] - low[axis] < 2 * _SMALLEST:
+            yield near, inside, np.maximum(low - HALO, 0).astype(np.int32)
+            continue
+        middle = low[axis] + (high[axis] - low[axis]) // (2 * GRID_MULTIPLE) * GRID_MULTIPLE
+        upper_low, lower_high = low.copy(), high.copy()
+        upper_low[axis] = lower_high[axis] = middle
+        pending += [(low, lower_high, near), (upper_low, high, near)]
+
+
+def _within(coords: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return ((coords >= low) & (coords < high)).all(axis=1)
+
+
+def load(where: Path, device: torch.device | str = "cpu") -> Model:
+    """A finished run's model, by its folder or its `model.safetensors`.
+
+    Raises:
+        HiclError: there is none, or its tensors don't all match.
+    """
+    run = Path(where)
+    run = run.parent if run.suffix == ".safetensors" else run
+    device = torch.device(device)
+    tensors, meta = checkpoint.load_model(run)
+    config = updated(Config(), meta["config"], str(run / "model.json"))
+    text = tensors.pop("text").to(device)
+    net = minkunet.build(config.model, text.shape[1], device)
+    checkpoint.restore(net, tensors, "net.", run / "model.safetensors")
+    strangers = [name for name in tensors if not name.startswith("net.")]
+    if strangers:
+        raise HiclError(f"{run / 'model.safetensors'}: holds tensors of no network: {', '.join(strangers[:5])}")
+    return Model(net, text, meta, config.stream.voxel_size)
