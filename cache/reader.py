@@ -113,13 +113,15 @@ class SceneReader:
 
 
 class CacheReader:
-    """A cache on a local disk. Attributes: classes (names in label order), dataset, fingerprint (of the text)."""
+    """A cache on a local disk. Attributes: classes (names in label order), dataset, teacher (its identity), fingerprint
+    (of the text)."""
 
     def __init__(self, path: Path):
         self.path = Path(path)
         self.root = read_root(self.path)
         self.dataset: str = self.root["dataset"]
         self.classes: tuple[str, ...] = tuple(self.root["classes"])
+        self.teacher: dict | None = self.root.get("teacher")
         self.truth_classes: tuple[str, ...] = tuple(self.root.get("truth_classes", ()))
         self.fingerprint: str = self.root["text_fingerprint"]
 

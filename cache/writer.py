@@ -201,7 +201,7 @@ class CacheWriter:
         """
         old = {r["scene"]: r for r in manifest.read(self.path)} if (self.path / manifest.FILE).exists() else {}
         rows = []
-        for scene in {*old, *touched, *self._published()}:
+        for scene in {*old, *touched, *self.published()}:
             attributes = self.attributes(scene)
             split, error = touched.get(scene, (None, None))
             if split is None:
@@ -215,6 +215,7 @@ class CacheWriter:
             rows.append(manifest.row(scene, split, state, attributes, size, error))
         manifest.write(self.path, rows)
 
-    def _published(self) -> list[str]:
+    def published(self) -> list[str]:
+        """Names of all published scenes, stale ones too."""
         scenes = self.path / SCENES
-        return [entry.name for entry in scenes.iterdir() if entry.is_dir()] if scenes.is_dir() else []
+        return sorted(entry.name for entry in scenes.iterdir() if entry.is_dir()) if scenes.is_dir() else []

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hicl import train_cli
+from hicl import scene_cli, train_cli
 from hicl.errors import HiclError
 
 app = typer.Typer(
@@ -18,8 +18,14 @@ app = typer.Typer(
 preprocess_app = typer.Typer(help="Raw scans to a cache of points, sets and labels.", no_args_is_help=True)
 report_app = typer.Typer(help="How good what is in a cache is.", no_args_is_help=True)
 app.add_typer(preprocess_app, name="preprocess")
+figure_app = typer.Typer(help="Pictures for a paper, drawn without a display.", no_args_is_help=True)
 app.add_typer(report_app, name="report")
-for command in (train_cli.train, train_cli.evaluate, train_cli.table2, train_cli.curves, train_cli.features):
+app.add_typer(figure_app, name="figure")
+figure_app.command("scene")(scene_cli.figure_scene)
+for command in (
+    *(train_cli.train, train_cli.evaluate, train_cli.table2, train_cli.curves, train_cli.features),
+    *(scene_cli.predict, scene_cli.relabel, scene_cli.search),
+):
     app.command()(command)
 
 Root = Annotated[Path, typer.Option(help="Folder that holds the scans.")]
@@ -58,9 +64,10 @@ def miniature(
     from tqdm import tqdm
 
     from hicl.pipeline.miniature.scan import write_dataset
+    from hicl.processes import cores
 
     with tqdm(total=scenes, unit="room", disable=None) as bar:
-        write_dataset(out, scenes, seed, workers=_checked(workers) or _cores(), progress=lambda _: bar.update())
+        write_dataset(out, scenes, seed, workers=_checked(workers) or cores(), progress=lambda _: bar.update())
     _say(f"{scenes} rooms in {out}; next: hicl preprocess miniature --root {out} --out CACHE")
 
 
@@ -133,6 +140,7 @@ def rgbd(
     config: Config = None,
     frame_step: FrameStep = None,
     depth_scale: Annotated[float | None, typer.Option(help="Depth units a metre. [default: 1000]")] = None,
+    split: Annotated[str, typer.Option(help="Where the scenes go; `hicl train` learns from train.")] = "train",
     sets: Sets = None,
     k_threshold: KThreshold = None,
     min_size: MinSize = None,
@@ -155,7 +163,7 @@ def rgbd(
 
     settings = build(config, _settings(dict(locals())))
     scenes = dataset.find_scenes(root, settings.frame_step or 1, settings.depth_scale)
-    _preprocess(Source("rgbd", root, [(scene, "test") for scene in scenes], ()), out, settings, workers, device)
+    _preprocess(Source("rgbd", root, [(scene, split) for scene in scenes], ()), out, settings, workers, device)
 
 
 @report_app.command()
@@ -184,12 +192,6 @@ def export(
     from hicl.export import export
 
     typer.echo(export(cache, scene, out, run, device))
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 def _checked(workers: int | None) -> int | None:

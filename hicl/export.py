@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from hicl.cache.reader import open_cache
+from hicl.clouds import Cloud, write_ply
 
 
 def export(cache_path: Path, scene_id: str | None, out: Path, run: Path | None, device: str) -> str:
@@ -14,8 +13,6 @@ def export(cache_path: Path, scene_id: str | None, out: Path, run: Path | None, 
     network says. Properties: x y z in metres, red green blue of the class, label; the comments name the classes.
     Raises `HiclError`.
     """
-    from plyfile import PlyData, PlyElement
-
     from hicl.pipeline.picture import class_colors
 
     cache = open_cache(cache_path)
@@ -26,19 +23,11 @@ def export(cache_path: Path, scene_id: str | None, out: Path, run: Path | None, 
 
         label = majority(scene.read("pairs/refined"), scene.read("pairs/point"), len(xyz))
     else:
-        from hicl.train import distributed, evaluate, inference
+        from hicl.devices import checked_device
+        from hicl.train import evaluate, inference
 
-        model = inference.load(run, distributed.start(device).device)
+        model = inference.load(run, checked_device(device))
         evaluate.assert_fits(model, cache)
         label = model.predict(xyz, scene.read("points/rgb")).label
-    kinds = [(axis, "<f4") for axis in "xyz"] + [(color, "u1") for color in ("red", "green", "blue")]
-    vertex = np.empty(len(xyz), [*kinds, ("label", "u1")])
-    for column, axis in enumerate("xyz"):
-        vertex[axis] = xyz[:, column]
-    for column, color in enumerate(("red", "green", "blue")):
-        vertex[color] = class_colors(cache.classes)[label][:, column]
-    vertex["label"] = label
-    names = [f"label {index} is {name}" for index, name in enumerate(cache.classes)] + ["label 255 is none"]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    PlyData([PlyElement.describe(vertex, "vertex")], byte_order="<", comments=names).write(str(out))
+    write_ply(out, Cloud(xyz, class_colors(cache.classes)[label]), label.astype("u1"), cache.classes)
     return f"{out}: {len(xyz):,} points of {scene.id}, {(label != 255).mean():.1%} with a class"

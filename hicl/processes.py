@@ -6,6 +6,11 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def pool(workers: int) -> ProcessPoolExecutor:
     """A pool of spawned processes that end when their parent does, however it ends.
 

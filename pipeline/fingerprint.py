@@ -67,5 +67,11 @@ def scene(
         features = digest(code=_CODE["features"], frames=frames, teacher=teacher)
     else:
         features = digest(code=_CODE["features"], frames=frames, labels=files(label_files, root))
-    labels = digest(code=_CODE["labels"], views=views, sets=sets, features=features, text=text, vote=config.vote)
-    return {"points": points, "views": views, "sets": sets, "features": features, "labels": labels, "text": text}
+    stages = {"points": points, "views": views, "sets": sets, "features": features}
+    return stages | relabelled(stages, config, text)
+
+
+def relabelled(stages: dict[str, str], config: PreprocessConfig, text: str) -> dict[str, str]:
+    """Fingerprints of the labels made with another text, and of that text, where the stages before them stay."""
+    before = {stage: stages[stage] for stage in ("views", "sets", "features")}
+    return {"labels": digest(code=_CODE["labels"], text=text, vote=config.vote, **before), "text": text}

@@ -135,14 +135,32 @@ class Teacher:
         x = self._read_out(pool.q_proj(x), pool.k_proj(x), pool.v_proj(x), pool.num_heads)
         return pool.c_proj(x).unflatten(1, (rows, columns))
 
-    @torch.inference_mode()
     def encode_classes(self, classes: ClassList) -> np.ndarray:
-        """Unit-length text embedding float32 [C, d]: the mean over 85 templates, and over a class's synonyms."""
-        rows = []
-        for prompts in classes.prompts:
-            texts = [text for prompt in prompts for text in fill_templates(prompt)]
-            rows.append(ensemble(self._model.encode_text(self._tokenizer(texts).to(self.device)).float().cpu().numpy()))
-        return np.stack(rows)
+        """Unit-length text embedding float32 [C, d]: the mean over 85 templates, and over a class's synonyms.
+
+        Raises `HiclError` as `encode_texts` does.
+        """
+        filled = ([text for prompt in prompts for text in fill_templates(prompt)] for prompts in classes.prompts)
+        return np.stack([ensemble(self.encode_texts(texts)) for texts in filled])
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        """Embedding float32 [T, d] of texts as they are, not normalised. Raises `HiclError` for one too long to read.
+
+        Tokenizers cut what goes beyond the model's context without a word.
+        """
+        tokens = self._tokenizer(texts)
+        context = tokens.shape[1]
+        beyond = self._tokenizer(texts, context_length=4 * context)[:, context:]
+        cut = (beyond != beyond[:, -1:]).any(dim=1)
+        if cut.any():
+            text = texts[int(cut.nonzero()[0])]
+            raise HiclError(f"prompt {_shortened(text)!r}: longer than the {context} tokens that the teacher reads")
+        return self._model.encode_text(tokens.to(self.device)).float().cpu().numpy()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _positions(embedding: torch.Tensor, grid: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:

@@ -18,11 +18,13 @@ _SCANNET_COLORS = {
 }  # fmt: skip
 _NONE = (90, 90, 90)
 _PAPER = 255
+# Dark blue over violet and orange to light yellow, each step as much brighter as the last.
+_HEAT = np.array([(13, 8, 80), (92, 20, 140), (170, 45, 120), (225, 95, 80), (250, 165, 55), (250, 240, 130)])
 
 
 def class_colors(classes: tuple[str, ...]) -> np.ndarray:
     """uint8 [256, 3]: a colour a class, the benchmark's where it has one; grey for 255 = none."""
-    table = np.full((256, 3), _NONE, np.uint8)
+    table = np.full((max(256, len(classes)), 3), _NONE, np.uint8)
     for index, name in enumerate(classes):
         hue = (index * 0.61803) % 1  # golden ratio: neighbours in the list lie far apart
         other = [round(255 * x) for x in colorsys.hsv_to_rgb(hue, 0.55, 0.9)]
@@ -34,6 +36,20 @@ def set_colors(set_id: np.ndarray) -> np.ndarray:
     """uint8 [N, 3]: a random colour a set."""
     table = np.random.default_rng(0).integers(60, 256, (int(set_id.max()) + 1, 3)).astype(np.uint8)
     return table[set_id]
+
+
+HEAT_RANGE = (0.02, 0.99)  # quantiles: a few stray points must not take the contrast
+
+
+def heat(value: np.ndarray) -> np.ndarray:
+    """uint8 [N, 3] of float [N]: dark to bright between the quantiles `HEAT_RANGE`; grey where it is NaN."""
+    colors = np.full((len(value), 3), _NONE, np.uint8)
+    known = np.isfinite(value)
+    if known.any():
+        low, high = np.quantile(value[known], HEAT_RANGE)
+        share = np.clip((value[known] - low) / max(high - low, 1e-12), 0, 1) * (len(_HEAT) - 1)
+        colors[known] = np.stack([np.interp(share, range(len(_HEAT)), _HEAT[:, c]) for c in range(3)], axis=1)
+    return colors
 
 
 class View:
@@ -77,22 +93,31 @@ class View:
 
 
 def sheet(panels: list[tuple[str, Image.Image]], legend: list[tuple[str, tuple]], columns: int = 3) -> Image.Image:
-    """Titled panels in a grid, the legend of (name, colour) below."""
-    title, entry = ImageFont.load_default(20), ImageFont.load_default(15)
-    width = max(panel.width for _, panel in panels)
-    height = max(panel.height for _, panel in panels) + 34
-    columns = min(columns, len(panels))
+    """Titled panels in a grid, the legend of (name, colour) below. Without panels the legend alone."""
+    title = ImageFont.load_default(20)
+    width = max((panel.width for _, panel in panels), default=600)
+    height = max((panel.height for _, panel in panels), default=-34) + 34
+    columns = max(1, min(columns, len(panels)))
     rows = -(-len(panels) // columns)
-    across = max(1, columns * width // 150)
-    legend_height = 22 * -(-len(legend) // across) + 12
-    image = Image.new("RGB", (columns * width, rows * height + legend_height), "white")
+    key = _legend(legend, columns * width)
+    image = Image.new("RGB", (columns * width, rows * height + key.height), "white")
     draw = ImageDraw.Draw(image)
     for index, (name, panel) in enumerate(panels):
         x, y = index % columns * width, index // columns * height
         draw.text((x + 10, y + 6), name, fill="black", font=title)
         image.paste(panel, (x, y + 34))
-    for index, (name, color) in enumerate(legend):
-        x, y = index % across * 150 + 10, rows * height + index // across * 22 + 4
-        draw.rectangle((x, y, x + 14, y + 14), fill=tuple(color))
-        draw.text((x + 20, y - 2), name, fill="black", font=entry)
+    image.paste(key, (0, rows * height))
+    return image
+
+
+def _legend(entries: list[tuple[str, tuple]], width: int) -> Image.Image:
+    font = ImageFont.load_default(15)
+    longest = max((font.getlength(name) for name, _ in entries), default=0)
+    across = max(1, int(width // max(150, longest + 40)))
+    image = Image.new("RGB", (width, 22 * -(-len(entries) // across) + 12), "white")
+    draw = ImageDraw.Draw(image)
+    for index, (name, color) in enumerate(entries):
+        x, y = index % across * (width // across) + 10, index // across * 22 + 4
+        draw.rectangle((x, y, x + 14, y + 14), fill=tuple(int(c) for c in color))
+        draw.text((x + 20, y - 2), name, fill="black", font=font)
     return image

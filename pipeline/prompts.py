@@ -1,5 +1,7 @@
 """Class lists and the prompts made of them."""
 
+import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +32,13 @@ class ClassList:
         return ClassList(tuple(names), tuple((name,) for name in names))
 
 
-def read_classes(path: Path) -> ClassList:
+MOST_PROMPTS = 65_535  # a label is at most a uint16
+
+
+def read_classes(path: Path, most: int = 255) -> ClassList:
     """A text file with a class a line, synonyms behind commas (`sofa, couch`), # for comments.
 
-    Raises `HiclError` if it can't be read, is empty, repeats a name or has more than 255 classes.
+    Raises `HiclError` if it can't be read, is empty, repeats a name or has more than `most` classes.
     """
     try:
         lines = [line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -41,12 +46,28 @@ def read_classes(path: Path) -> ClassList:
         raise HiclError(f"{path}: class list can't be read ({error})") from None
     split = (tuple(word.strip() for word in line.split(",") if word.strip()) for line in lines)
     prompts = tuple(words for words in split if words)
+    return _checked(prompts, most, str(path), "write one a line")
+
+
+def parse_prompts(text: str, most: int = MOST_PROMPTS) -> ClassList:
+    """Classes from a command line: names behind commas (`chair, table, potted plant`), or a file of `read_classes`.
+
+    Raises `HiclError` for no name at all, one given twice, or more than `most`.
+    """
+    if os.path.isfile(text):  # pathlib's raises where a list is longer than a file's name may be
+        return read_classes(Path(text), most)
+    if Path(text).suffix == ".txt":
+        raise HiclError(f"{text}: no such file")
+    return _checked(tuple((word.strip(),) for word in text.split(",") if word.strip()), most, "--prompts", "name them")
+
+
+def _checked(prompts: tuple[tuple[str, ...], ...], most: int, where: str, hint: str) -> ClassList:
     names = tuple(words[0] for words in prompts)
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if not names or len(names) > 255:
-        raise HiclError(f"{path}: {len(names)} classes; write one a line, 1 to 255 of them")
+    if not 0 < len(names) <= most:
+        raise HiclError(f"{where}: {len(names)} classes; {hint}, 1 to {most} of them")
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated:
-        raise HiclError(f"{path}: class {repeated!r} stands there twice")
+        raise HiclError(f"{where}: class {repeated!r} stands there twice")
     return ClassList(names, prompts)
 
 

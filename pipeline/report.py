@@ -127,8 +127,9 @@ def _row(name: str, width: int, values: list[float | None]) -> str:
     return f"  {name:{width}}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, (9, 9, 21), strict=False))
 
 
-def draw(cache: CacheReader, scene: SceneReader):
-    """A PIL image of a scene: colours, sets, raw and refined labels, and the truth where there is one."""
+def draw(cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None = None):
+    """A PIL image of a scene: colours, sets, raw and refined labels, and where there are any, a network's prediction
+    (class ids [N]) and the truth."""
     from hicl.pipeline import picture
 
     _, predicted, truth = _point_labels(scene, truth_map(cache))
@@ -144,8 +145,11 @@ def draw(cache: CacheReader, scene: SceneReader):
         ("raw labels (teacher)", view.draw(colors[predicted["raw"]])),
         ("refined labels (vote)", view.draw(colors[predicted["refined"]])),
     ]
-    if truth is not None:
-        panels.append(("ground truth", view.draw(colors[truth])))
-    used = np.unique(np.concatenate([*predicted.values(), *([truth] if truth is not None else [])]))
+    shown = list(predicted.values())
+    for name, label in (("prediction (network)", prediction), ("ground truth", truth)):
+        if label is not None:
+            panels.append((name, view.draw(colors[label])))
+            shown.append(label)
+    used = np.unique(np.concatenate(shown))
     legend = [(cache.classes[index] if index < len(cache.classes) else "none", colors[index]) for index in used]
     return picture.sheet(panels, legend, columns=2 if len(panels) == 4 else 3)

@@ -27,6 +27,7 @@ from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.teacher import TeacherConfig
 from hicl.pipeline.warmup import compile_kernels
 from hicl.pipeline.workers import completed
+from hicl.processes import cores
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def preprocess(
                 if about is not writer.root:
                     writer.set_text(classes.names, text, text_fingerprint, about)
                 jobs = [replace(job, device=device, text=text) for job in jobs]
-                _run(jobs, writer, workers or _default_workers(device), summary)
+                run_jobs(jobs, writer, workers or _default_workers(device), summary)
         finally:
             splits = {scene.id: split for scene, split in source.scenes}
             errors = dict.fromkeys([*summary.done, *summary.unchanged], "") | summary.failed
@@ -194,8 +195,7 @@ def preprocess(
 
 def _default_workers(device: str) -> int:
     """One a core; on a GPU few, as each holds a teacher of its own there."""
-    cores = len(os.sched_getaffinity(0))
-    return cores if device == "cpu" else min(cores, 4)
+    return cores() if device == "cpu" else min(cores(), 4)
 
 
 def _label_files(config: PreprocessConfig, scene_id: str, alone: bool) -> list[Path]:
@@ -255,7 +255,7 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
-def _run(jobs: list[Job], writer: CacheWriter, workers: int, summary: Summary) -> None:
+def run_jobs(jobs: list[Job], writer: CacheWriter, workers: int, summary: Summary) -> None:
     """Process the jobs and publish what they staged; a scene that fails goes into the summary."""
     frames = {job.scene.id: _frame_count(job) for job in jobs}
     with tqdm(total=sum(frames.values()), unit="frame", disable=None, smoothing=0.05) as bar:

@@ -16,11 +16,21 @@ def label_pixels(scores: np.ndarray, pixel: np.ndarray, size: tuple[int, int]) -
     (runnanchen/CLIP2Scene f37dae7, model/maskclip_model.py:889-895), but only at the pixels asked for. Taking the
     nearest patch instead changes one label in six.
     """
+    if scores.ndim == 3 and scores.shape[2] > 255:
+        raise ValueError(f"scores: expected at most 255 classes, found {scores.shape[2]}")
+    return kernels.label_pixels(*_checked(scores, pixel, size))
+
+
+def scores_at(scores: np.ndarray, pixel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The scores themselves at each pixel, float32 [P, C]; arguments and errors as of `label_pixels`."""
+    return kernels.scores_at(*_checked(scores, pixel, size))
+
+
+def _checked(scores: np.ndarray, pixel: np.ndarray, size: tuple[int, int]) -> tuple:
     height, width = size
-    if scores.ndim != 3 or 0 in scores.shape or scores.shape[2] > 255:
-        raise ValueError(f"scores: expected shape [h, w, C] with 1 to 255 classes, found {list(scores.shape)}")
+    if scores.ndim != 3 or 0 in scores.shape:
+        raise ValueError(f"scores: expected shape [h, w, C] with at least one class, found {list(scores.shape)}")
     if len(pixel) and (pixel.min() < 0 or (pixel.max(axis=0) >= size).any()):
         raise ValueError(f"pixel: expected within {height} x {width}, found up to {pixel.max(axis=0).tolist()}")
-    return kernels.label_pixels(
-        np.ascontiguousarray(scores, np.float32), np.ascontiguousarray(pixel, np.uint16), int(height), int(width)
-    )
+    scores, pixel = np.ascontiguousarray(scores, np.float32), np.ascontiguousarray(pixel, np.uint16)
+    return scores, pixel, int(height), int(width)

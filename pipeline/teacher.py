@@ -1,6 +1,7 @@
 """Which teacher to use. Apart from `maskclip`, so that deciding what is up to date doesn't cost an import of torch."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hicl.errors import HiclError
 
 # The small teacher that comes with the miniature, by one name for its model config and its weights.
 MINIATURE = "hicl-miniature"
+_HASH = re.compile("[0-9a-f]{64}")
 _MINIATURE_FOLDER = Path(__file__).parent / "miniature" / "teacher"
 
 
@@ -45,6 +47,39 @@ class TeacherConfig:
             "dense": self.dense,
             "short_side": self.short_side,
         }
+
+
+def same_teacher(
+    identity: dict | None, where: str, clip: str | None = None, weights: str | None = None
+) -> TeacherConfig:
+    """The teacher whose text space a cache or a model lives in, to embed other words with.
+
+    identity: what `TeacherConfig.identity` was when it was made, None where labels came from images. clip, weights: to
+    be given where the teacher came from files, of which only the content is known.
+
+    Raises `HiclError` where there is no such teacher, it needs its files named, or the ones named are others.
+    """
+    if identity is None:
+        raise HiclError(f"{where}: its labels came from images, not from words, so there is no text space to prompt in")
+    known = {key: identity[key] for key in ("clip", "weights")}
+    found = TeacherConfig(clip or known["clip"], weights or known["weights"], identity["dense"], identity["short_side"])
+    if clip is None and weights is None:
+        own = TeacherConfig(MINIATURE, MINIATURE, identity["dense"], identity["short_side"])
+        if known == _model_of(own):
+            return own
+        if any(_HASH.fullmatch(value) for value in known.values()):
+            raise HiclError(f"{where}: its teacher came from a file; name it again by --clip and --weights")
+    if _model_of(found) != known:
+        raise HiclError(
+            f"{where}: lives in the text space of another teacher than --clip {found.clip} --weights "
+            f"{found.weights}; give the one it was made with ({known['clip']:.24}, {known['weights']:.24})"
+        )
+    return found
+
+
+def _model_of(config: TeacherConfig) -> dict:
+    identity = config.identity()
+    return {key: identity[key] for key in ("clip", "weights")}
 
 
 def _content(path: Path) -> str:

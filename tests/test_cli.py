@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from plyfile import PlyData
 
+from hicl.cache.reader import open_cache
+
 
 def hicl(*words, cwd: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "hicl", *(str(word) for word in words)]
@@ -61,6 +63,46 @@ def test_miniature_to_report(miniature, tmp_path):
     assert set(np.unique(vertex["label"])) <= {*range(20), 255} and len(np.unique(vertex["label"])) > 3
     val = hicl("report", "labels", "--cache", "cache", "--split", "val", cwd=tmp_path)
     assert "Labels of 1 scenes, split val" in val.stdout
+
+
+def test_from_a_trained_model_to_a_scan_in_other_words(miniature, tmp_path):
+    """What is said of a room by the trained model is what its evaluation counted."""
+
+    def run(*words):
+        result = hicl(*words, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    mesh = miniature / "scans/scene0002_00/scene0002_00_vh_clean_2.ply"
+    run("preprocess", "miniature", "--root", miniature, "--out", "cache", "--workers", 2)
+    small = ("--set", "model.stem=4", "--set", "model.planes=[4,4,4,4,4,4,4,4]", "--set", "stream.workers=0")
+    run("train", "--cache", "cache", "--exp", "II", "--epochs", 20, "--batch", 2, *small, "--out", "II")
+    run("evaluate", "--run", "II", "--cache", "cache")
+    scores = json.loads((tmp_path / "II/evaluation-val.json").read_text())
+    assert "points: " in run("predict", mesh, "--model", "II/model.safetensors", "-o", "out.ply")
+    data = PlyData.read(str(tmp_path / "out.ply"))
+    label = data["vertex"].data["label"].astype(int)
+    assert len(data["face"].data) == len(PlyData.read(str(mesh))["face"].data)
+    truth = open_cache(tmp_path / "cache").scene("scene0002_00").read("points/label")
+    counted = np.zeros((20, 20), int)
+    np.add.at(counted, (truth[truth != 255], label[truth != 255]), 1)
+    assert counted.tolist() == scores["confusion"] and len(np.unique(label)) > 1
+
+    run("predict", mesh, "--model", "II", "--prompts", "floor, bed", "-o", "two.ply")
+    assert set(PlyData.read(str(tmp_path / "two.ply"))["vertex"].data["label"]) == {0, 1}
+    run("search", mesh, "a bed", "--model", "II", "-o", "near.ply")
+    run("search", "a bed", "--cache", "cache", "--scene", "scene0002_00", "-o", "seen.ply")
+    near, seen = (PlyData.read(str(tmp_path / f"{name}.ply"))["vertex"].data["similarity"] for name in ("near", "seen"))
+    assert np.isfinite(near).all() and np.isnan(seen).any() and np.nanstd(seen) > 0.01
+    run("figure", "scene", "--cache", "cache", "--scene", "scene0002_00", "--model", "II", "-o", "scene.png")
+    assert np.asarray(Image.open(tmp_path / "scene.png")).std() > 10
+
+    assert "3 scenes relabelled" in run("relabel", "--cache", "cache", "--prompts", "floor, bed")
+    fails(hicl("figure", "scene", "--cache", "cache", "--model", "II", "-o", "scene.png", cwd=tmp_path), "2 classes")
+    run("train", "--cache", "cache", "--exp", "I", "--epochs", 1, "--batch", 2, *small, "--out", "I")
+    fails(hicl("search", "a bed", "-o", "near.ply", cwd=tmp_path), "either --cache")
+    fails(hicl("predict", "nowhere.ply", "--model", "II", "-o", "n.ply", cwd=tmp_path), "nowhere.ply")
+    fails(hicl("predict", mesh, "--model", "III", "-o", "n.ply", cwd=tmp_path), "no finished model")
 
 
 def test_help_is_light(tmp_path):

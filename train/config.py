@@ -19,7 +19,6 @@ class StreamConfig:
 
     voxel_size: float = 0.05  # metres
     views: int = 8  # at most so many random views a scene and step
-    propagate: bool = False  # refined labels only: what no chosen view shows gets the label of its set
     rotate: bool = True  # about z, uniform in 0..2 pi
     flip: bool = True  # x and y, each with probability 1/2
     scale: float = 0.0  # factor uniform in 1 ± scale
@@ -46,6 +45,7 @@ class HeadConfig:
     heads: int = 8
     ffn: int = 4  # hidden width over d
     tokens: int = 1024  # M, a scene
+    token_label: str = "set"  # of a token that no chosen view shows: its set's; or "own": none
     block: str = "vit"  # or "eq3": the plain block of the equations
     inter_input: str = "intra"  # cascade; or "raw": Eq. 7 to the letter
 
@@ -148,6 +148,7 @@ _CHOICES = {
     "preset": tuple(PRESETS),
     "heads.block": ("vit", "eq3"),
     "heads.inter_input": ("intra", "raw"),
+    "heads.token_label": ("set", "own"),
     "loss.kl_space": ("feature", "logits"),
     "loss.kl_direction": ("teacher", "student"),
     "optim.bf16": ("auto", "on", "off"),

@@ -76,6 +76,15 @@ class Model:
                 score[rows[part]] = best.values.cpu().numpy()
         return Prediction(label[voxel_of_point], score[voxel_of_point])
 
+    def similarity(self, xyz: np.ndarray, rgb: np.ndarray, query: np.ndarray) -> np.ndarray:
+        """Cosine of each point's feature with a text [d] of unit length: float32 [N]. Arguments as of `predict`."""
+        coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
+        result = np.empty(len(coords), np.float32)
+        query = torch.from_numpy(np.ascontiguousarray(query, np.float32)).to(self.text.device)
+        for rows, features in self._boxes(coords, colour_features(rgb[representative])):
+            result[rows] = (torch.nn.functional.normalize(features, dim=1) @ query).cpu().numpy()
+        return result[voxel_of_point]
+
     def features(self, xyz: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Voxel features [V, d] float32, not normalised, and voxel_of_point [N] int32. Arguments as of `predict`."""
         coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)

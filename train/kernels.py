@@ -63,20 +63,10 @@ def _histogram(indptr, views, point, label, voxel_of_point, out):
 
 
 @kernel
-def _spread(histogram, set_id, counts):
-    """Give each voxel without a label one vote for the commonest label of its set, the lowest of equals."""
-    n_voxels, n_classes = histogram.shape
-    labelled = np.zeros(n_voxels, np.bool_)
-    for v in range(n_voxels):
-        for c in range(n_classes):
-            if histogram[v, c] > 0:
-                labelled[v] = True
-                counts[set_id[v], c] += histogram[v, c]
-    for v in range(n_voxels):
-        if not labelled[v]:
-            mode = np.argmax(counts[set_id[v]])
-            if counts[set_id[v], mode] > 0:
-                histogram[v, mode] = 1
+def _add_rows(histogram, set_id, out):
+    for v in range(len(histogram)):
+        for c in range(histogram.shape[1]):
+            out[set_id[v], c] += histogram[v, c]
 
 
 def voxelise(xyz: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -144,18 +134,26 @@ def label_histogram(
     return out
 
 
-def spread_labels(histogram: np.ndarray, set_id: np.ndarray) -> None:
-    """Voxels that no chosen view labels get one pair with the label that most pairs of their set have, in place.
+def majority_labels(histogram: np.ndarray) -> np.ndarray:
+    """[n] int64: the class that most pairs of each row [n, C] name, the lowest of equals; 255 where there is none."""
+    return np.where(histogram.any(axis=1), histogram.argmax(axis=1), NO_LABEL)
 
-    METHOD: a set is taken to have one class, so what a camera saw of it speaks for the rest. The paper votes among
-    seen pixels only; there a vertex that no frame shows is never trained.
+
+def token_labels(histogram: np.ndarray, set_id: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The refined label of each token: of its voxel's own pairs, or where no chosen view shows it, of its set's.
 
     Args:
         histogram: [V, C] int32, of `label_histogram`.
         set_id: [V] int, the set of each voxel, from 0.
+        tokens: [M] int64, rows of voxels.
+
+    Returns:
+        [M] int64, 255 where not even the set has a label.
     """
-    counts = np.zeros((int(set_id.max()) + 1, histogram.shape[1]), np.int64)
-    _spread(histogram, set_id, counts)
+    of_set = np.zeros((int(set_id.max()) + 1, histogram.shape[1]), np.int64)
+    _add_rows(histogram, set_id, of_set)
+    own = majority_labels(histogram[tokens])
+    return np.where(own != NO_LABEL, own, majority_labels(of_set[set_id[tokens]]))
 
 
 def grid_shape(coords: np.ndarray) -> list[int]:
@@ -172,4 +170,4 @@ def warm_up() -> None:
     _, _, voxel = voxelise(np.zeros((1, 3), np.float32), 1.0)
     one = np.zeros(1, np.int32)
     histogram = label_histogram(np.array([0, 1]), np.zeros(1, np.int64), one, one.astype(np.uint8), voxel, 1, 1)
-    spread_labels(histogram, one)
+    token_labels(histogram, one, one)

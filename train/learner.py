@@ -87,7 +87,7 @@ class Learner:
         terms = {"ce": losses.pair_cross_entropy(f_Vd @ self.text.T, batch.histogram)}
         if attention:
             tokens_BMd = f_Vd[batch.tokens]
-            label_T = losses.majority_labels(batch.histogram)[batch.tokens].flatten()
+            label_T = batch.token_label.flatten()
             with torch.autocast(batch.coords.device.type, torch.bfloat16, enabled=self.bf16):
                 refined = within_scenes(self.wrapped["intra"], tokens_BMd)
                 outputs = {"intra": refined}

@@ -41,7 +41,7 @@ def train(
     if config.threads and group.device.type == "cpu":
         torch.set_num_threads(config.threads)
     experiment = EXPERIMENTS[config.experiment]
-    source = stream.make_source(cache, experiment.labels, config.heads.tokens, config.seed, config.stream)
+    source = stream.make_source(cache, experiment.labels, config.heads, config.seed, config.stream)
     epochs = config.schedule.epochs
     steps = stream.plan(len(source.scenes), config.schedule.batch, config.seed, epochs, group.rank, group.world)
     identity = {
@@ -76,7 +76,12 @@ def train(
                 _save(learner, out, step, config, identity, log)
     if group.leads:
         learner.assert_finite()
-        meta = {"dataset": cache.dataset, "experiment": config.experiment, "config": dataclasses.asdict(config)}
+        meta = {
+            "dataset": cache.dataset,
+            "teacher": cache.teacher,
+            "experiment": config.experiment,
+            "config": dataclasses.asdict(config),
+        }
         checkpoint.save_model(out, learner.modules["net"], learner.text, meta | identity | {"step": len(steps)})
         checkpoint.drop_state(out)
     group.wait()

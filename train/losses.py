@@ -21,11 +21,6 @@ def pair_cross_entropy(logits_VC: torch.Tensor, histogram_VC: torch.Tensor) -> T
     return -(counts * F.log_softmax(logits_VC, dim=1)).sum(), counts.sum()
 
 
-def majority_labels(histogram_VC: torch.Tensor) -> torch.Tensor:
-    """[V] int64: the class that most pairs of a voxel name, the lowest of equals; 255 where there is none."""
-    return torch.where(histogram_VC.sum(dim=1) > 0, histogram_VC.argmax(dim=1), NO_LABEL)
-
-
 def token_cross_entropy(logits_TC: torch.Tensor, label_T: torch.Tensor) -> Term:
     """L̂_ce (Eq. 4) over tokens with a label: sum and count."""
     total = F.cross_entropy(logits_TC, label_T, ignore_index=NO_LABEL, reduction="sum")

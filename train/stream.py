@@ -18,9 +18,9 @@ from hicl.cache.reader import open_cache
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.train.augment import augment
-from hicl.train.config import StreamConfig
+from hicl.train.config import HeadConfig, StreamConfig
 from hicl.train.correlation import sample_tokens
-from hicl.train.kernels import grid_shape, label_histogram, spread_labels, voxelise, warm_up
+from hicl.train.kernels import grid_shape, label_histogram, majority_labels, token_labels, voxelise, warm_up
 
 
 @dataclass
@@ -28,8 +28,8 @@ class Batch:
     """Some scenes' voxels and what their pairs say. V voxels, B scenes, M tokens a scene, C classes.
 
     coords [V, 4] int32: scene, x, y, z. features [V, 3] float32. histogram [V, C] int32: pairs of each class.
-    tokens [B, M] int64: rows of the sampled voxels. voxels: number of each scene. grid: extent of the sparse tensor.
-    points: number of points behind the voxels. views: chosen of each scene.
+    tokens [B, M] int64: rows of the sampled voxels. token_label [B, M] int64, 255 = none. voxels: number of each
+    scene. grid: extent of the sparse tensor. points: number of points behind the voxels. views: chosen of each scene.
     """
 
     scenes: list[str]
@@ -38,6 +38,7 @@ class Batch:
     features: torch.Tensor
     histogram: torch.Tensor
     tokens: torch.Tensor
+    token_label: torch.Tensor
     voxels: list[int]
     grid: list[int]
     points: int
@@ -54,7 +55,7 @@ class Batch:
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, change) -> "Batch":
-        names = ("coords", "features", "histogram", "tokens")
+        names = ("coords", "features", "histogram", "tokens", "token_label")
         return replace(self, **{name: change(getattr(self, name)) for name in names})
 
 
@@ -66,16 +67,16 @@ class Source:
     scenes: tuple[str, ...]
     fingerprints: tuple[str, ...]
     labels: str  # "raw" or "refined"
-    tokens: int
+    heads: HeadConfig
     seed: int
     config: StreamConfig
 
 
-def make_source(cache, labels: str, tokens: int, seed: int, config: StreamConfig, split: str = "train") -> Source:
+def make_source(cache, labels: str, heads: HeadConfig, seed: int, config: StreamConfig, split: str = "train") -> Source:
     """The scenes of a split with their fingerprints. Raises HiclError where the cache has none."""
     scenes = tuple(cache.scene_ids(split))
     fingerprints = tuple(cache.scene(scene).fingerprint for scene in scenes)
-    return Source(Path(cache.path), scenes, fingerprints, labels, tokens, seed, config)
+    return Source(Path(cache.path), scenes, fingerprints, labels, heads, seed, config)
 
 
 def split_fingerprint(cache, split: str) -> str:
@@ -131,6 +132,7 @@ def make_batch(cache, source: Source, epoch: int, numbers: list[int]) -> Batch:
         features=torch.from_numpy(np.concatenate([p["features"] for p in parts])),
         histogram=torch.from_numpy(np.concatenate([p["histogram"] for p in parts])),
         tokens=torch.from_numpy(np.stack([p["tokens"] + start[i] for i, p in enumerate(parts)])),
+        token_label=torch.from_numpy(np.stack([p["token_label"] for p in parts])),
         voxels=[len(p["coords"]) for p in parts],
         grid=grid_shape(coords[:, 1:]),
         points=sum(p["points"] for p in parts),
@@ -156,18 +158,22 @@ def _sample(cache, source: Source, epoch: int, number: int) -> dict:
         histogram = label_histogram(indptr, views, point, label, voxel_of_point, len(coords), len(cache.classes))
     except ValueError as error:
         raise HiclError(f"{source.cache}: scene {name}: {error}; preprocess it again") from error
-    if config.propagate and source.labels == "refined":
-        spread_labels(histogram, sets[representative])
     if not histogram.any() and (label == NO_LABEL).all():
         raise HiclError(
             f"{source.cache}: scene {name} has no labelled pair, so nothing to learn from;"
             " preprocess it again, or take it out of the training split"
         )
+    tokens = sample_tokens(sets[representative], source.heads.tokens, token_rng)
+    if source.heads.token_label == "set":
+        token_label = token_labels(histogram, sets[representative], tokens)
+    else:
+        token_label = majority_labels(histogram[tokens])
     return {
         "coords": coords,
         "features": colour[representative],
         "histogram": histogram,
-        "tokens": sample_tokens(sets[representative], source.tokens, token_rng),
+        "tokens": tokens,
+        "token_label": token_label,
         "points": len(xyz),
         "views": views.tolist(),
     }

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hicl.pipeline.sampling import label_pixels
+from hicl.pipeline.sampling import label_pixels, scores_at
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ def test_equals_interpolating_everything_and_taking_the_best(grid, size):
     decided = (best - second > 1e-5).numpy().ravel()  # what is closer is a matter of rounding
     assert decided.mean() > 0.999
     assert np.array_equal(labels[decided], dense.argmax(dim=0).numpy().ravel()[decided])
+    np.testing.assert_allclose(scores_at(scores, pixel, size), dense.flatten(1).T.numpy(), atol=1e-5)
 
 
 def test_ties_go_to_the_lowest_class():

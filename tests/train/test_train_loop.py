@@ -71,9 +71,9 @@ def test_terms_join_at_their_phases(finished):
 def test_at_the_switch_the_heads_losses_equal_the_networks_own(cache):
     group = distributed.start("cpu")
     opened = open_cache(cache)
-    config = _config()
+    config = _config(heads__token_label="own")
     learner = Learner(config, torch.from_numpy(opened.text.copy()), group)
-    source = stream.make_source(opened, "refined", 16, 0, config.stream)
+    source = stream.make_source(opened, "refined", config.heads, 0, config.stream)
     batch = stream.make_batch(opened, source, 5, [0, 1])
     terms = learner.terms(batch)
     net = learner.modules["net"]

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from hicl.train.config import LossConfig
-from hicl.train.losses import feedback_divergence, majority_labels, objective, pair_cross_entropy, token_cross_entropy
+from hicl.train.losses import feedback_divergence, objective, pair_cross_entropy, token_cross_entropy
 
 
 def test_pair_loss_and_its_gradient_equal_the_sum_over_pairs():
@@ -19,11 +19,6 @@ def test_pair_loss_and_its_gradient_equal_the_sum_over_pairs():
     brute = sum(-F.log_softmax(logits[v], dim=0)[c] for v, c in zip(voxel.tolist(), label.tolist(), strict=True))
     (expected,) = torch.autograd.grad(brute, logits)
     assert count == 200 and torch.allclose(total, brute) and torch.allclose(ours, expected)
-
-
-def test_majority_is_the_lowest_of_equals_and_none_where_nothing_was_seen():
-    histogram = torch.tensor([[0, 2, 2], [0, 0, 0], [1, 0, 5]], dtype=torch.int32)
-    assert majority_labels(histogram).tolist() == [1, 255, 2]
 
 
 def test_tokens_without_a_label_count_for_nothing():

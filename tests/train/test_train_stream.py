@@ -10,9 +10,10 @@ from synthetic_rooms import CLASSES, make_cache
 from hicl.cache.reader import open_cache
 from hicl.errors import HiclError
 from hicl.train import stream
-from hicl.train.config import StreamConfig
+from hicl.train.config import HeadConfig, StreamConfig
 
 CONFIG = StreamConfig(voxel_size=0.1, views=8, workers=0)
+HEADS = HeadConfig(tokens=64)
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +21,12 @@ def cache(tmp_path_factory):
     return make_cache(tmp_path_factory.mktemp("stream") / "cache")
 
 
-def _source(path, config=CONFIG, seed=0, labels="refined"):
-    return stream.make_source(open_cache(path), labels, 64, seed, config)
+def _source(path, config=CONFIG, seed=0, labels="refined", heads=HEADS):
+    return stream.make_source(open_cache(path), labels, heads, seed, config)
 
 
 def _bytes(batch: stream.Batch) -> list[bytes]:
-    tensors = (batch.coords, batch.features, batch.histogram, batch.tokens)
+    tensors = (batch.coords, batch.features, batch.histogram, batch.tokens, batch.token_label)
     return [t.numpy().tobytes() for t in tensors] + [repr((batch.scenes, batch.views, batch.grid)).encode()]
 
 
@@ -53,18 +54,19 @@ def test_a_batch_is_what_it_says(cache):
     assert len(batch.views[0]) == len(set(batch.views[0])) == 8
 
 
-def test_sets_speak_for_unseen_voxels_of_refined_labels_only(cache):
+def test_a_token_that_no_view_shows_has_the_label_of_its_set(cache):
     opened = open_cache(cache)
     few = StreamConfig(voxel_size=0.1, views=1, workers=0)
-    spread = StreamConfig(voxel_size=0.1, views=1, workers=0, propagate=True)
-    for labels in ("raw", "refined"):
-        plain, filled = (
-            stream.make_batch(opened, _source(cache, config, labels=labels), 0, [0]).histogram
-            for config in (few, spread)
-        )
-        seen = plain.any(dim=1)
-        assert (filled[seen] == plain[seen]).all()
-        assert (filled[~seen].sum() > 50) == (labels == "refined")
+    by_set, alone = (
+        stream.make_batch(opened, _source(cache, few, heads=HeadConfig(tokens=64, token_label=kind)), 0, [0, 1])
+        for kind in ("set", "own")
+    )
+    own = alone.histogram[alone.tokens]
+    expected = torch.where(own.any(dim=2), own.argmax(dim=2), 255)
+    assert torch.equal(alone.token_label, expected) and torch.equal(by_set.tokens, alone.tokens)
+    seen = expected != 255
+    assert torch.equal(by_set.token_label[seen], expected[seen])
+    assert (~seen).any() and (by_set.token_label[~seen] != 255).float().mean() > 0.5
 
 
 def test_true_labels_never_reach_training(cache, tmp_path):

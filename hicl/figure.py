@@ -1,0 +1,27 @@
+"""`hicl figure scene`: what the method made of a scene, step by step, as one picture."""
+
+from pathlib import Path
+
+from hicl.cache.reader import open_cache
+from hicl.errors import HiclError
+
+
+def scene_figure(cache_path: Path, scene_id: str | None, model_path: Path | None, out: Path, device: str) -> str:
+    """Write the picture, and return a line that says so. Raises `HiclError`."""
+    from hicl.pipeline import report
+
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise HiclError(f"-o {out}: give it a name that ends in .png or .jpg")
+    cache = open_cache(cache_path)
+    scene = cache.scene(scene_id or cache.scene_ids()[0])
+    prediction = None
+    if model_path is not None:
+        from hicl.predict import load_model
+        from hicl.train import evaluate
+
+        model = load_model(model_path, device)
+        evaluate.assert_fits(model, cache)
+        prediction = model.predict(scene.read("points/xyz"), scene.read("points/rgb")).label
+    out.parent.mkdir(parents=True, exist_ok=True)
+    report.draw(cache, scene, prediction).save(out)
+    return f"{out}: scene {scene.id}"

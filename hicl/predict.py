@@ -1,0 +1,111 @@
+"""A trained network on one's own scan, with its own words or others: arrays in and out, or files.
+
+model = load_model("runs/V")
+prediction = model.predict(xyz, rgb)                                       # its own classes
+prediction = model.predict(xyz, rgb, embed(model, ["chair", "table"]))     # other words
+near = model.similarity(xyz, rgb, embed_query(model, "somewhere to sit"))
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from hicl.clouds import Cloud, read_cloud, write_ply
+from hicl.devices import checked_device
+from hicl.errors import HiclError
+from hicl.pipeline import picture
+from hicl.pipeline.maskclip import Teacher
+from hicl.pipeline.prompts import ClassList, ensemble
+from hicl.pipeline.teacher import same_teacher
+from hicl.train import inference
+from hicl.train.inference import Model
+
+
+def load_model(where: Path, device: str = "auto") -> Model:
+    """A finished run's model, by its folder or its `model.safetensors`. Raises `HiclError` where there is none."""
+    return inference.load(Path(where), checked_device(device))
+
+
+def embed(
+    model: Model, prompts: list[str] | ClassList, clip: str | None = None, weights: str | None = None
+) -> np.ndarray:
+    """Words in the text space that a model was trained in: float32 [C, d], unit length, 85 templates each.
+
+    clip, weights: the teacher's, to be given where it came from files.
+    Raises `HiclError` for another teacher, or a prompt that its tokenizer would cut.
+    """
+    classes = prompts if isinstance(prompts, ClassList) else ClassList.of(tuple(prompts))
+    return _teacher(model.meta.get("teacher"), "the model", clip, weights).encode_classes(classes)
+
+
+def embed_query(model: Model, query: str, clip: str | None = None, weights: str | None = None) -> np.ndarray:
+    """A free text as it is, in the model's text space: float32 [d], unit length. Errors as of `embed`."""
+    return ensemble(_teacher(model.meta.get("teacher"), "the model", clip, weights).encode_texts([query]))
+
+
+def _teacher(identity: dict | None, where: str, clip: str | None, weights: str | None) -> Teacher:
+    return Teacher(same_teacher(identity, where, clip, weights))
+
+
+def predict_file(
+    scan: Path,
+    model: Model,
+    out: Path,
+    prompts: ClassList | None = None,
+    scale: float | None = None,
+    clip: str | None = None,
+    weights: str | None = None,
+) -> str:
+    """Write a scan with a class for every point, and return what was found, as lines for a terminal.
+
+    Written: `out`, a PLY with the classes' colours, a `label` property and the scan's faces; beside it `.npz` with
+    label [N], score [N] (the class' probability) and classes [C]; and `.png`, the legend.
+    Raises `HiclError`; nothing is written then.
+    """
+    if out.suffix.lower() != ".ply":
+        raise HiclError(f"-o {out}: give it a name that ends in .ply")
+    cloud = read_cloud(scan, model.voxel_size, scale)
+    text, names = None, model.classes
+    if prompts is not None:
+        text, names = embed(model, prompts, clip, weights), prompts.names
+    prediction = model.predict(cloud.xyz, cloud.rgb, text)
+    colors = picture.class_colors(names)
+    write_ply(out, Cloud(cloud.xyz, colors[prediction.label], cloud.faces), prediction.label, names)
+    np.savez(out.with_suffix(".npz"), label=prediction.label, score=prediction.score, classes=np.array(names))
+    share = np.bincount(prediction.label, minlength=len(names)) / len(prediction.label)
+    found = [index for index in np.argsort(-share, kind="stable") if share[index] > 0]
+    lines = [(f"{names[index]} {100 * share[index]:.1f} %", colors[index]) for index in found]
+    picture.sheet([], lines).save(out.with_suffix(".png"))
+    told = ", ".join(name for name, _ in lines[:8]) + (f", and {len(lines) - 8} more" if len(lines) > 8 else "")
+    return f"{out}: {len(cloud.xyz):,} points: {told}\nlabels and scores: {out.with_suffix('.npz')}"
+
+
+def search_file(
+    scan: Path, model: Model, query: str, out: Path, scale: float | None = None, clip=None, weights=None
+) -> str:
+    """Write a scan coloured by its similarity to a text, by the model's features. Raises `HiclError`."""
+    cloud = read_cloud(scan, model.voxel_size, scale)
+    near = model.similarity(cloud.xyz, cloud.rgb, embed_query(model, query, clip, weights))
+    return write_similarity(out, cloud, near, query)
+
+
+def search_cache(path: Path, scene_id: str | None, query: str, out: Path, clip=None, weights=None) -> str:
+    """The same for a scene of a cache, by the teacher's features of its images. Raises `HiclError`."""
+    from hicl.cache.reader import open_cache
+    from hicl.pipeline.search import similarity
+
+    cache = open_cache(path)
+    scene = cache.scene(scene_id or cache.scene_ids()[0])
+    teacher = _teacher(cache.teacher, str(path), clip, weights)
+    near = similarity(scene, ensemble(teacher.encode_texts([query])))
+    return write_similarity(out, Cloud(scene.read("points/xyz"), scene.read("points/rgb")), near, query)
+
+
+def write_similarity(out: Path, cloud: Cloud, near: np.ndarray, query: str) -> str:
+    """A PLY with a colour and a `similarity` for every point; NaN, and grey, where it isn't known."""
+    if out.suffix.lower() != ".ply":
+        raise HiclError(f"-o {out}: give it a name that ends in .ply")
+    write_ply(out, Cloud(cloud.xyz, picture.heat(near), cloud.faces), values={"similarity": near})
+    low, high = np.nanquantile(near, picture.HEAT_RANGE)
+    unseen = f", {np.isnan(near).mean():.1%} unseen" if np.isnan(near).any() else ""
+    return f"{out}: {query!r} from {low:.3f} (dark) to {high:.3f} (bright) in {len(near):,} points{unseen}"

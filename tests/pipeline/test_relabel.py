@@ -1,0 +1,89 @@
+"""Other words on a finished cache: the same bytes as a full preprocess with those words."""
+
+import shutil
+
+import pytest
+from scans import tree, write_scan
+
+from hicl.cache.reader import open_cache
+from hicl.errors import HiclError
+from hicl.pipeline import relabel, run
+from hicl.pipeline.config import PreprocessConfig
+from hicl.pipeline.datasets import rgbd
+from hicl.pipeline.prompts import ClassList
+from hicl.pipeline.run import Source, preprocess
+
+OLD = ClassList.of(("wall", "floor"))
+NEW = ClassList(("plant", "lamp", "rug"), (("plant",), ("lamp", "light"), ("rug",)))
+
+
+@pytest.fixture
+def teacher(tiny_clip):
+    return {"clip": tiny_clip.vit.config, "weights": tiny_clip.vit.weights}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for index in range(2):
+        write_scan(tmp_path / "scans" / f"corner{index}", seed=index)
+    return tmp_path / "scans"
+
+
+@pytest.fixture
+def made(root, teacher):
+    def make(out, classes, **settings):
+        source = Source("rgbd", root, [(scene, "test") for scene in rgbd.find_scenes(root)], ())
+        config = PreprocessConfig(short_side=64, **teacher, **settings)
+        preprocess(source, out, config, classes, 1, "cpu", say=lambda _: None)
+        return out
+
+    return make
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_relabelling_gives_the_bytes_of_a_full_run(made, root, tmp_path, teacher, workers):
+    cache, fresh = made(tmp_path / "cache", OLD), made(tmp_path / "fresh", NEW)
+    shutil.rmtree(root)  # the images are gone
+    summary = relabel.relabel(cache, NEW, **teacher, workers=workers, device="cpu")
+    assert sorted(summary.done) == ["corner0", "corner1"]
+    assert tree(cache) == tree(fresh)
+    again = relabel.relabel(cache, NEW, **teacher, device="cpu")
+    assert sorted(again.unchanged) == ["corner0", "corner1"] and not again.done
+    assert open_cache(cache).classes == ("plant", "lamp", "rug")
+
+
+def test_another_vote_is_a_relabelling_too(made, tmp_path, teacher):
+    cache, fresh = made(tmp_path / "cache", OLD), made(tmp_path / "fresh", OLD, vote="scene")
+    relabel.relabel(cache, OLD, vote="scene", **teacher, workers=1, device="cpu")
+    assert tree(cache) == tree(fresh)
+
+
+def test_a_relabelling_cut_off_is_finished_by_the_next(made, tmp_path, teacher, monkeypatch):
+    cache, fresh = made(tmp_path / "cache", OLD), made(tmp_path / "fresh", NEW)
+    original, calls = run.process_scene, []
+
+    def dying(job, tick=None):
+        calls.append(job)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(job)
+
+    monkeypatch.setattr(run, "process_scene", dying)
+    with pytest.raises(KeyboardInterrupt):
+        relabel.relabel(cache, NEW, **teacher, workers=1, device="cpu")
+    assert open_cache(cache).scene_ids() == ["corner0"]
+    monkeypatch.undo()
+    assert relabel.relabel(cache, NEW, **teacher, workers=1, device="cpu").done == ["corner1"]
+    assert tree(cache) == tree(fresh)
+
+
+def test_words_of_another_teacher_are_refused(made, tmp_path, tiny_clip, teacher):
+    cache = made(tmp_path / "cache", OLD)
+    before = tree(cache)
+    with pytest.raises(HiclError, match="came from a file; name it again by --clip and --weights"):
+        relabel.relabel(cache, NEW)
+    with pytest.raises(HiclError, match="text space of another teacher"):
+        relabel.relabel(cache, NEW, clip=tiny_clip.resnet.config, weights=tiny_clip.resnet.weights)
+    with pytest.raises(HiclError, match="prompt 'a bad photo of a long long .* tokens that the teacher reads"):
+        relabel.relabel(cache, ClassList.of(("long " * 100,)), **teacher, device="cpu")
+    assert tree(cache) == before

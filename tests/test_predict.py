@@ -1,0 +1,208 @@
+"""A scan as people have them, in; classes and similarities out."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from plyfile import PlyData, PlyElement
+
+from hicl.clouds import Cloud, read_cloud, write_ply
+from hicl.errors import HiclError
+from hicl.pipeline.prompts import ClassList, parse_prompts
+from hicl.pipeline.teacher import MINIATURE, TeacherConfig
+from hicl.predict import embed, embed_query, load_model, predict_file, search_file
+from hicl.train import checkpoint, minkunet
+from hicl.train.config import load
+
+CLASSES = ("wall", "floor", "bed", "chair")
+WIDTH = 12  # of the tiny teacher
+MINIATURE_WIDTH = 64
+
+
+def _save_run(folder, teacher: TeacherConfig, width: int):
+    """A run's folder as training leaves it: random weights, in the space of a teacher."""
+    torch.manual_seed(0)
+    config = load("miniature", None, {"model.stem": 4, "model.planes": [4] * 8})
+    net = minkunet.build(config.model, width, torch.device("cpu"))
+    with torch.no_grad():
+        net.head.weight.mul_(20)  # answers that differ from point to point
+    text = torch.nn.functional.normalize(torch.randn(len(CLASSES), width), dim=1)
+    meta = {"classes": list(CLASSES), "config": dataclasses.asdict(config), "teacher": teacher.identity()}
+    checkpoint.save_model(folder, net, text, meta)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tiny_clip, tmp_path_factory):
+    return _save_run(tmp_path_factory.mktemp("run"), TeacherConfig(tiny_clip.vit.config, tiny_clip.vit.weights), WIDTH)
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return load_model(run, "cpu")
+
+
+def _corner(n=40):
+    """Three coloured squares of 2 m that meet, and some faces."""
+    rng = np.random.default_rng(0)
+    s, t = (x.ravel() for x in np.meshgrid(np.linspace(0, 2, n), np.linspace(0, 2, n)))
+    o = np.zeros_like(s)
+    xyz = np.concatenate([np.stack(side, axis=1) for side in ((o, s, t), (t, o, s), (s, t, o))]).astype(np.float32)
+    faces = np.array([[0, 1, n], [1, n + 1, n]], np.int32)
+    return Cloud(xyz, rng.integers(0, 256, (len(xyz), 3)).astype(np.uint8), faces)
+
+
+def _write(path, cloud, style="<", order=("x", "y", "z", "red", "green", "blue"), drop=()):
+    columns = dict(zip("xyz", cloud.xyz.T, strict=True)) | dict(zip(("red", "green", "blue"), cloud.rgb.T, strict=True))
+    kinds = [(name, "u1" if name in ("red", "green", "blue") else "f4") for name in order if name not in drop]
+    vertex = np.empty(len(cloud.xyz), kinds)
+    for name, _ in kinds:
+        vertex[name] = columns[name]
+    element = PlyElement.describe(vertex, "vertex")
+    PlyData([element], text=style == "ascii", byte_order="=" if style == "ascii" else style).write(str(path))
+    return path
+
+
+def test_any_ply_gets_the_arrays_answer(model, tmp_path):
+    cloud = _corner()
+    expected = model.predict(cloud.xyz, cloud.rgb)
+    assert len(np.unique(expected.label)) > 1
+    mixed = ("blue", "z", "green", "x", "red", "y")
+    for i, (style, order) in enumerate((("<", mixed), (">", mixed), ("ascii", mixed), ("<", mixed[::-1]))):
+        out = tmp_path / f"{i}.ply"
+        told = predict_file(_write(tmp_path / "scan.ply", cloud, style, order), model, out)
+        vertex = PlyData.read(str(out))["vertex"].data
+        assert (vertex["label"] == expected.label).all() and vertex["label"].dtype == np.uint16
+        assert np.allclose(vertex["x"], cloud.xyz[:, 0], atol=1e-6)
+        saved = np.load(out.with_suffix(".npz"))
+        assert (saved["label"] == expected.label).all() and np.allclose(saved["score"], expected.score, atol=1e-5)
+        assert saved["classes"].tolist() == list(CLASSES)
+        assert np.asarray(Image.open(out.with_suffix(".png"))).std() > 5
+        assert f"{len(cloud.xyz):,} points" in told
+
+
+def test_a_mesh_stays_a_mesh_and_names_its_labels(model, tmp_path):
+    cloud = _corner()
+    write_ply(tmp_path / "mesh.ply", cloud)
+    predict_file(tmp_path / "mesh.ply", model, tmp_path / "new" / "out.ply")
+    data = PlyData.read(str(tmp_path / "new" / "out.ply"))
+    assert (np.stack(data["face"].data["vertex_indices"]) == cloud.faces).all()
+    assert "label 2 is bed" in data.comments
+    # One colour a class.
+    vertex = data["vertex"].data
+    pairs = np.unique(np.stack([vertex[n].astype(int) for n in ("label", "red", "green", "blue")], axis=1), axis=0)
+    assert len(pairs) == len(np.unique(vertex["label"])) == len(np.unique(pairs[:, 1:], axis=0))
+
+
+def test_millimetres_are_noticed_and_scaled(model, tmp_path):
+    cloud = _corner()
+    expected = model.predict(cloud.xyz, cloud.rgb).label
+    for unit in (1e-3, 1e-2):
+        scan = _write(tmp_path / "scan.ply", Cloud(cloud.xyz / np.float32(unit), cloud.rgb))
+        with pytest.raises(HiclError, match=r"scan\.ply: .* not metres.* --scale, 0\.001 for millimetres"):
+            predict_file(scan, model, tmp_path / "out.ply")
+        assert not (tmp_path / "out.ply").exists()
+        scaled = model.predict(read_cloud(scan, model.voxel_size, unit).xyz, cloud.rgb).label
+        assert (scaled == expected).mean() > 0.99  # a point on a voxel's border may round to the other side
+    scan = _write(tmp_path / "scan.ply", Cloud(cloud.xyz / 1000, cloud.rgb))
+    with pytest.raises(HiclError, match="less than 8 voxels of 0.1 m: not metres"):
+        predict_file(scan, model, tmp_path / "out.ply")
+    assert read_cloud(scan, model.voxel_size, 1.0).xyz.max() < 0.01  # whoever insists is believed
+    with pytest.raises(HiclError, match="--scale -1.0: must be greater than 0"):
+        read_cloud(scan, model.voxel_size, -1.0)
+
+
+def test_clouds_that_cannot_be_read_are_one_line(model, tmp_path):
+    cloud, out = _corner(), tmp_path / "out.ply"
+    with pytest.raises(HiclError, match="the network reads colours"):
+        predict_file(_write(tmp_path / "grey.ply", cloud, drop=("red", "green", "blue")), model, out)
+    broken = cloud.xyz.copy()
+    broken[7, 1] = np.nan
+    with pytest.raises(HiclError, match="vertex 7 is not finite"):
+        predict_file(_write(tmp_path / "nan.ply", Cloud(broken, cloud.rgb)), model, out)
+    with pytest.raises(HiclError, match="no vertices"):
+        predict_file(_write(tmp_path / "empty.ply", Cloud(cloud.xyz[:0], cloud.rgb[:0])), model, out)
+    with pytest.raises(HiclError, match=r"nowhere\.ply: can't be read"):
+        predict_file(tmp_path / "nowhere.ply", model, out)
+    with pytest.raises(HiclError, match="ends in .ply"):
+        predict_file(_write(tmp_path / "good.ply", cloud), model, tmp_path / "out.obj")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_other_words_need_the_models_own_teacher(model, tiny_clip, tmp_path):
+    own = {"clip": tiny_clip.vit.config, "weights": tiny_clip.vit.weights}
+    words = embed(model, ["lamp", "rug", "plant"], **own)
+    assert words.shape == (3, WIDTH) and np.allclose(np.linalg.norm(words, axis=1), 1, atol=1e-6)
+    cloud = _corner()
+    scan = _write(tmp_path / "scan.ply", cloud)
+    predict_file(scan, model, tmp_path / "out.ply", ClassList.of(("lamp", "rug", "plant")), **own)
+    label = PlyData.read(str(tmp_path / "out.ply"))["vertex"].data["label"]
+    assert (label == model.predict(cloud.xyz, cloud.rgb, words).label).all()
+    with pytest.raises(HiclError, match="came from a file; name it again"):
+        embed(model, ["lamp"])
+    with pytest.raises(HiclError, match="text space of another teacher"):
+        embed(model, ["lamp"], tiny_clip.resnet.config, tiny_clip.resnet.weights)
+    with pytest.raises(HiclError, match="longer than the 77 tokens"):
+        embed(model, ["lamp", "very " * 90 + "long"], **own)
+    model.meta["teacher"], kept = None, model.meta["teacher"]
+    with pytest.raises(HiclError, match="came from images"):
+        embed(model, ["lamp"])
+    model.meta["teacher"] = kept
+
+
+def test_more_words_than_a_byte_can_count(model, tiny_clip, tmp_path):
+    names = tuple(f"thing {i}" for i in range(300))
+    own = {"clip": tiny_clip.vit.config, "weights": tiny_clip.vit.weights}
+    cloud = _corner(20)
+    predict_file(_write(tmp_path / "scan.ply", cloud), model, tmp_path / "out.ply", ClassList.of(names), **own)
+    label = PlyData.read(str(tmp_path / "out.ply"))["vertex"].data["label"]
+    scores = model.features(cloud.xyz, cloud.rgb)
+    best = (scores[0] @ embed(model, list(names), **own).T).argmax(axis=1)[scores[1]]
+    assert (label == best).mean() > 0.999  # equal but for ties
+
+
+def test_prompts_come_from_a_list_or_a_file(tmp_path):
+    assert parse_prompts("chair, potted plant ,").prompts == (("chair",), ("potted plant",))
+    (tmp_path / "words.txt").write_text("sofa, couch\nlamp\n")
+    assert parse_prompts(str(tmp_path / "words.txt")).prompts == (("sofa", "couch"), ("lamp",))
+    for text, words in ((" , ", "0 classes"), ("a, b, a", "'a' stands there twice"), ("no.txt", "no such file")):
+        with pytest.raises(HiclError, match=words):
+            parse_prompts(text)
+    with pytest.raises(HiclError, match="300 classes"):
+        parse_prompts(", ".join(f"thing {i}" for i in range(300)), 255)
+
+
+def test_a_scan_is_searched_by_the_cosine_of_its_features(model, tiny_clip, tmp_path):
+    own = {"clip": tiny_clip.vit.config, "weights": tiny_clip.vit.weights}
+    cloud = _corner()
+    told = search_file(_write(tmp_path / "s.ply", cloud), model, "somewhere to sit", tmp_path / "near.ply", None, **own)
+    assert "somewhere to sit" in told
+    vertex = PlyData.read(str(tmp_path / "near.ply"))["vertex"].data
+    features, voxel_of_point = model.features(cloud.xyz, cloud.rgb)
+    query = embed_query(model, "somewhere to sit", **own)
+    cosine = (features @ query) / np.linalg.norm(features, axis=1)
+    np.testing.assert_allclose(vertex["similarity"], cosine[voxel_of_point], atol=1e-5)
+    # The brighter, the nearer.
+    light = vertex["red"].astype(int) + vertex["green"]
+    order = np.argsort(vertex["similarity"])
+    assert light[order[:100]].mean() < light[order[-100:]].mean() - 100
+
+
+def test_the_pythons_way_in_is_what_the_readme_says(tmp_path):
+    """The example of the README, as it stands there."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    example = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "load_model" in code)
+    assert len(example.splitlines()) <= 20
+    (tmp_path / "runs/V").mkdir(parents=True)
+    _save_run(tmp_path / "runs/V", TeacherConfig(MINIATURE, MINIATURE), MINIATURE_WIDTH)
+    write_ply(tmp_path / "scan.ply", _corner())
+    command = [sys.executable, "-c", example]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[0] in CLASSES
