@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hicl import scene_cli, train_cli
+from hicl import scene_cli, train_cli, view
 from hicl.errors import HiclError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app.add_typer(figure_app, name="figure")
 figure_app.command("scene")(scene_cli.figure_scene)
 for command in (
     *(train_cli.train, train_cli.evaluate, train_cli.table2, train_cli.curves, train_cli.features),
-    *(scene_cli.predict, scene_cli.relabel, scene_cli.search),
+    *(scene_cli.predict, scene_cli.relabel, scene_cli.search, view.view),
 ):
     app.command()(command)
 

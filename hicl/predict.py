@@ -6,17 +6,20 @@ prediction = model.predict(xyz, rgb, embed(model, ["chair", "table"]))     # oth
 near = model.similarity(xyz, rgb, embed_query(model, "somewhere to sit"))
 """
 
+import functools
 from pathlib import Path
 
 import numpy as np
 
+from hicl.cache.reader import CacheReader, open_cache
 from hicl.clouds import Cloud, read_cloud, write_ply
 from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.pipeline import picture
 from hicl.pipeline.maskclip import Teacher
 from hicl.pipeline.prompts import ClassList, ensemble
-from hicl.pipeline.teacher import same_teacher
+from hicl.pipeline.search import similarity
+from hicl.pipeline.teacher import TeacherConfig, same_teacher
 from hicl.train import inference
 from hicl.train.inference import Model
 
@@ -35,16 +38,24 @@ def embed(
     Raises `HiclError` for another teacher, or a prompt that its tokenizer would cut.
     """
     classes = prompts if isinstance(prompts, ClassList) else ClassList.of(tuple(prompts))
-    return _teacher(model.meta.get("teacher"), "the model", clip, weights).encode_classes(classes)
+    return _teacher(model, clip, weights).encode_classes(classes)
 
 
-def embed_query(model: Model, query: str, clip: str | None = None, weights: str | None = None) -> np.ndarray:
-    """A free text as it is, in the model's text space: float32 [d], unit length. Errors as of `embed`."""
-    return ensemble(_teacher(model.meta.get("teacher"), "the model", clip, weights).encode_texts([query]))
+def embed_query(
+    source: Model | CacheReader, query: str, clip: str | None = None, weights: str | None = None
+) -> np.ndarray:
+    """A free text as it is, in the text space of a model or a cache: float32 [d], unit length. Errors as of `embed`."""
+    return ensemble(_teacher(source, clip, weights).encode_texts([query]))
 
 
-def _teacher(identity: dict | None, where: str, clip: str | None, weights: str | None) -> Teacher:
-    return Teacher(same_teacher(identity, where, clip, weights))
+def _teacher(source: Model | CacheReader, clip: str | None, weights: str | None) -> Teacher:
+    where = "the model" if isinstance(source, Model) else str(source.path)
+    return _load_teacher(same_teacher(source.teacher, where, clip, weights))
+
+
+@functools.lru_cache(maxsize=1)
+def _load_teacher(config: TeacherConfig) -> Teacher:
+    return Teacher(config)
 
 
 def predict_file(
@@ -91,13 +102,9 @@ def search_file(
 
 def search_cache(path: Path, scene_id: str | None, query: str, out: Path, clip=None, weights=None) -> str:
     """The same for a scene of a cache, by the teacher's features of its images. Raises `HiclError`."""
-    from hicl.cache.reader import open_cache
-    from hicl.pipeline.search import similarity
-
     cache = open_cache(path)
     scene = cache.scene(scene_id or cache.scene_ids()[0])
-    teacher = _teacher(cache.teacher, str(path), clip, weights)
-    near = similarity(scene, ensemble(teacher.encode_texts([query])))
+    near = similarity(scene, embed_query(cache, query, clip, weights))
     return write_similarity(out, Cloud(scene.read("points/xyz"), scene.read("points/rgb")), near, query)
 
 

@@ -57,6 +57,7 @@ class LossConfig:
     kl_space: str = "feature"  # softmax over the d channels; or "logits": over the classes
     kl_temperature: float = 1.0
     kl_direction: str = "teacher"  # KL(f̂ ‖ f); or "student": KL(f ‖ f̂)
+    mean_over: str = "terms"  # L_ce, L̂_ce and L_kl; or "labels": the first two, and L_kl is added to their mean
     token_weight: float = 1.0
     kl_weight: float = 1.0
 
@@ -150,6 +151,7 @@ _CHOICES = {
     "heads.inter_input": ("intra", "raw"),
     "heads.token_label": ("set", "own"),
     "loss.kl_space": ("feature", "logits"),
+    "loss.mean_over": ("terms", "labels"),
     "loss.kl_direction": ("teacher", "student"),
     "optim.bf16": ("auto", "on", "off"),
 }

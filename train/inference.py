@@ -52,6 +52,11 @@ class Model:
         """The names of the rows of `text`."""
         return tuple(self.meta["classes"])
 
+    @property
+    def teacher(self) -> dict | None:
+        """Identity of the teacher whose text space it was trained in; None where labels came from images."""
+        return self.meta.get("teacher")
+
     def predict(self, xyz: np.ndarray, rgb: np.ndarray, text: np.ndarray | None = None) -> Prediction:
         """A class for each point.
 

@@ -56,3 +56,4 @@ def test_objective_is_the_plain_mean_of_the_active_terms():
     terms["kl"] = torch.tensor(0.3)
     assert torch.isclose(objective(terms, LossConfig()), torch.tensor((3 + 1.5 + 0.3) / 3))
     assert torch.isclose(objective(terms, LossConfig(kl_weight=10)), torch.tensor((3 + 1.5 + 3) / 3))
+    assert torch.isclose(objective(terms, LossConfig(mean_over="labels")), torch.tensor((3 + 1.5) / 2 + 0.3))

@@ -1,0 +1,298 @@
+"""What `hicl view` can show of a cache's scene or of a PLY: its points and their colours by layer. No browser here."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hicl.cache.reader import CacheReader, SceneReader, open_cache
+from hicl.cache.schema import NO_LABEL
+from hicl.errors import FrameError, HiclError
+from hicl.pipeline.picture import class_colors, heat, set_colors
+
+if TYPE_CHECKING:
+    from hicl.train.inference import Model
+
+Similarity = Callable[[str], np.ndarray | None]
+"""Free text to float [N], how much each point of the whole cloud is like it (NaN: not seen); None: can't be told."""
+
+_MADE = "the folder the cache was made from"
+_AHEAD = np.array([0.6, 1.0, 0.25])  # into a corner, as `hicl report` draws rooms
+THUMBNAIL = 160  # pixels, the longer side of a frame's image in its frustum
+_NAMED = re.compile(rb"^comment label (\d+) is (.+?)\r?$", re.MULTILINE)  # as `hicl export` writes them
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One colouring of the points.
+
+    colors: uint8 [N, 3]. legend: (name, its colour, its share of the points in 0..1) of each class that occurs, the
+    largest first. note: said below the legend, or instead of it.
+    """
+
+    colors: np.ndarray
+    legend: tuple[tuple[str, tuple[int, int, int], float], ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """A camera that saw the scene.
+
+    pose: float64 [4, 4], camera to world. fov: vertical, radians. aspect: width over height. image: uint8 [h, w, 3] of
+    at most `THUMBNAIL` pixels, or None.
+    """
+
+    frame: int
+    pose: np.ndarray
+    fov: float
+    aspect: float
+    image: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points with all that can be shown of them.
+
+    xyz: float32 [N, 3], metres. up, ahead: float64 [3], what is up, and roughly the direction to look in. kept: int64
+    [N], ascending: where these points stand in the whole cloud, of which they may be a part. similarity: answers free
+    text for the whole cloud, where that can be done.
+    """
+
+    title: str
+    xyz: np.ndarray
+    layers: dict[str, Layer]
+    up: np.ndarray
+    ahead: np.ndarray
+    kept: np.ndarray
+    views: tuple[View, ...] = ()
+    similarity: Similarity | None = None
+
+    def thinned(self, most: int) -> "Cloud":
+        """At most so many points, drawn at random, the same ones each time; legends still speak of all of them."""
+        if len(self.xyz) <= most:
+            return self
+        chosen = np.sort(np.random.default_rng(0).choice(len(self.xyz), most, replace=False))
+        layers = {name: replace(layer, colors=layer.colors[chosen]) for name, layer in self.layers.items()}
+        return replace(self, xyz=self.xyz[chosen], layers=layers, kept=self.kept[chosen])
+
+    def first_layer(self, name: str | None) -> str:
+        """The layer of this name, without one the first there is. Raises `HiclError` if there is no such layer."""
+        if name is not None and name not in self.layers:
+            raise HiclError(f"--layer {name}: {self.title} has no such layer; it has {', '.join(self.layers)}")
+        return name or next(iter(self.layers))
+
+    def eye(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """A good place to look from: (position, point looked at, both float64 [3]; vertical field of view, radians).
+
+        Above and outside, steep enough to look over the near walls.
+        """
+        up = self.up / np.linalg.norm(self.up)
+        forward = self.ahead - (self.ahead @ up) * up
+        if np.linalg.norm(forward) < 1e-3:  # looking straight down: any side will do
+            forward = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
+        gaze = np.cos(tilt := np.deg2rad(58)) * forward / np.linalg.norm(forward) - np.sin(tilt) * up
+        low, high = self._box()
+        middle, fov = (low + high) / 2, np.deg2rad(50)
+        return middle - gaze * 0.8 * self.radius() / np.sin(fov / 2), middle, float(fov)
+
+    def radius(self) -> float:
+        """Half the diagonal of what is in the cloud, metres; never 0."""
+        return max(float(np.linalg.norm(np.subtract(*self._box()))) / 2, 1e-3)
+
+    def spacing(self) -> float:
+        """Roughly how far points lie apart, metres: as if they covered the walls of their box evenly."""
+        x, y, z = np.subtract(*self._box()[::-1])
+        return max(float(np.sqrt(2 * (x * y + y * z + z * x) / len(self.xyz))), 1e-3 * self.radius())
+
+    def _box(self) -> tuple[np.ndarray, np.ndarray]:
+        # Stray points must not push the camera away; a sample of them will do for quantiles.
+        sample = self.xyz[:: max(1, len(self.xyz) // 100_000)].astype(np.float64)
+        low, high = np.quantile(sample, [0.005, 0.995], axis=0)
+        return low, high
+
+
+def load(path: Path, scene_id: str | None, model: "Model | None", root: Path | None, up: str | None) -> Cloud:
+    """The cloud of a cache's scene or of a PLY, whole. Raises `HiclError`.
+
+    scene_id: of a cache; None: its first. model: whose prediction becomes a layer. root: the raw scans'
+    folder, for the views' images. up: an axis like z or -y; None: z, and what the cameras held up in a scan of one's
+    own.
+    """
+    if path.is_dir():
+        return of_cache(path, scene_id, model, root, up)
+    if not path.exists():
+        raise HiclError(f"{path}: no such file or folder; give a cache of `hicl preprocess`, or a .ply")
+    if path.suffix.lower() != ".ply":
+        raise HiclError(f"{path}: neither a cache's folder nor a .ply")
+    for option, given in (("--scene", scene_id), ("--root", root)):
+        if given is not None:
+            raise HiclError(f"{path}: {option} goes with a cache, not with a .ply; give the cache the points came from")
+    return of_ply(path, model, up)
+
+
+def of_cache(path: Path, scene_id: str | None, model: "Model | None", root: Path | None, up: str | None) -> Cloud:
+    """A cache's scene: colours, labels before and after the vote, sets, truth and prediction where there are any."""
+    from hicl.pipeline.refine import majority
+    from hicl.pipeline.report import truth_map
+
+    cache = open_cache(path)
+    ids = cache.scene_ids()
+    if scene_id is not None and scene_id not in ids:
+        more = " …" if len(ids) > 5 else ""
+        raise HiclError(f"--scene {scene_id}: no complete scene of {path}; there are {', '.join(ids[:5])}{more}")
+    scene = cache.scene(scene_id or ids[0])
+    xyz = scene.read("points/xyz")
+    if len(xyz) == 0:
+        raise HiclError(f"{scene.path}: no points, so there is nothing to see; look at the scan it was made from")
+    classes = dict(enumerate(cache.classes))
+    layers = {"colours": Layer(scene.read("points/rgb"))}
+    for kind in ("raw", "refined"):
+        label = majority(scene.read(f"pairs/{kind}"), scene.read("pairs/point"), len(xyz))
+        layers[f"{kind} labels"] = class_layer(label, classes)
+    layers["sets"] = set_layer(scene.read("sets/id"))
+    if scene.has("points/label"):
+        truth, to_prompted = scene.read("points/label"), truth_map(cache)
+        if to_prompted is None:  # none of its classes was prompted: shown as what they are
+            layers["truth"] = class_layer(truth, dict(enumerate(cache.truth_classes)))
+        else:
+            layers["truth"] = class_layer(to_prompted[truth], classes)
+    if model is not None:
+        from hicl.train import evaluate
+
+        evaluate.assert_fits(model, cache)
+        layers["prediction"] = class_layer(model.predict(xyz, scene.read("points/rgb")).label, classes)
+    poses = scene.read("views/pose")
+    upward, ahead = axis(up or "z"), _AHEAD
+    if cache.dataset == "rgbd" and len(poses):  # the axes may be any; cameras are mostly held upright
+        upward = axis(up) if up else -poses[:, :3, 1].mean(axis=0)
+        ahead = poses[:, :3, 2].mean(axis=0)
+    images = read_images(cache, scene, root) if root is not None else {}
+    views = views_of(scene, images)
+    return Cloud(scene.id, xyz, layers, upward, ahead, np.arange(len(xyz)), views, _search_in(cache, scene))
+
+
+def _search_in(cache: CacheReader, scene: SceneReader) -> Similarity | None:
+    """Free text against the images of a cached scene, if it keeps their features; the teacher is loaded when asked."""
+    if cache.teacher is None or not scene.has("features/grid"):
+        return None
+
+    def search(text: str) -> np.ndarray:
+        from hicl.pipeline.search import similarity
+        from hicl.predict import embed_query
+
+        return similarity(scene, embed_query(cache, text))
+
+    return search
+
+
+def of_ply(path: Path, model: "Model | None", up: str | None) -> Cloud:
+    """A PLY's points: colours, labels by the names in its comments, similarity and prediction; else the height."""
+    from hicl.pipeline.datasets import ply
+
+    vertex, _ = ply.read_ply(path)
+    xyz, rgb, upward = ply.xyz(vertex, path), ply.rgb(vertex), axis(up or "z")
+    layers = {} if rgb is None else {"colours": Layer(rgb)}
+    if "label" in vertex.dtype.names:
+        with open(path, "rb") as file:
+            header = file.read(1 << 16).split(b"end_header")[0]
+        names = {int(number): name.decode("utf-8", "replace") for number, name in _NAMED.findall(header)}
+        layers["labels"] = class_layer(np.nan_to_num(vertex["label"], nan=-1).astype(np.int64), names)
+    if "similarity" in vertex.dtype.names:
+        layers["similarity"] = Layer(heat(vertex["similarity"]), note="dark to bright: little to much alike")
+    search = None
+    if model is not None:
+        from hicl.clouds import read_cloud
+        from hicl.predict import embed_query
+
+        cloud = read_cloud(path, model.voxel_size)  # checks the unit and that there are colours
+        layers["prediction"] = class_layer(model.predict(cloud.xyz, cloud.rgb).label, dict(enumerate(model.classes)))
+
+        def search(text: str) -> np.ndarray:
+            return model.similarity(cloud.xyz, cloud.rgb, embed_query(model, text))
+
+    if not layers:
+        height = xyz @ upward
+        said = f"height, {height.min():.2f} to {height.max():.2f} m: the file has neither colours nor labels"
+        layers["height"] = Layer(heat(height), note=said)
+    return Cloud(path.name, xyz, layers, upward, _AHEAD, np.arange(len(xyz)), similarity=search)
+
+
+def class_layer(label: np.ndarray, names: dict[int, str]) -> Layer:
+    """The colour of its class for each point, the same for a class in every file of one class list.
+
+    label: int [N]; negative is none, and so are 255 and 65535 unless they are named otherwise. Labels that are too many
+    for classes, or too large, such as instances, are coloured as sets are.
+    """
+    values, index, counts = np.unique(label, return_inverse=True, return_counts=True)
+    values = values.astype(np.int64)
+    if values[-1] > 65535 or (len(values) > NO_LABEL and not names):
+        return set_layer(index)
+    found = [names.get(v, "none" if v < 0 or v in (NO_LABEL, 65535) else f"class {v}") for v in values.tolist()]
+    none = np.array([name == "none" for name in found])
+    known = int(values.max(initial=-1, where=~none))
+    table = class_colors(tuple(names.get(i, f"class {i}") for i in range(known + 1)))
+    colors = np.where(none[:, None], class_colors(())[NO_LABEL], table[np.where(none, 0, values)])
+    order = np.argsort(-counts, kind="stable")
+    legend = [(found[i], tuple(colors[i].tolist()), float(counts[i] / len(label))) for i in order if not none[i]]
+    if none.any():
+        legend.append(("none", tuple(colors[none][0].tolist()), float(counts[none].sum() / len(label))))
+    return Layer(colors[index], tuple(legend))
+
+
+def set_layer(set_id: np.ndarray) -> Layer:
+    """A random colour a set, the same each time. set_id: int [N], 0 and up."""
+    return Layer(set_colors(set_id), note=f"{int(set_id.max()) + 1:,} sets, a random colour each")
+
+
+def views_of(scene: SceneReader, images: dict[int, np.ndarray]) -> tuple[View, ...]:
+    """The views of a cached scene, with the images there are."""
+    arrays = (scene.read(f"views/{name}") for name in ("frame", "pose", "intrinsics", "size"))
+    return tuple(
+        View(int(frame), pose, float(2 * np.arctan(height / (2 * fy))), width / height, images.get(int(frame)))
+        for frame, pose, (_, fy, _, _), (height, width) in zip(*arrays, strict=True)
+    )
+
+
+def read_images(cache: CacheReader, scene: SceneReader, root: Path) -> dict[int, np.ndarray]:
+    """Thumbnails uint8 [h, w, 3] by frame, read from the raw scans; frames that can't be read are left out.
+
+    Raises `HiclError` if the scan isn't below root, is damaged as a whole, or is another of the same name.
+    """
+    from PIL import Image
+
+    from hicl.pipeline.datasets import rgbd, scannet
+
+    if cache.dataset == "rgbd":
+        scans = rgbd.find_scenes(root)
+    elif cache.dataset in ("scannet", "miniature"):
+        scans = [scan for scan, _ in scannet.find_scenes(root)[0]]
+    else:
+        raise HiclError(f"--root {root}: no reader for frames of data set {cache.dataset!r}; leave the option out")
+    scan = next((scan for scan in scans if scan.id == scene.id), None)
+    if scan is None:
+        raise HiclError(f"--root {root}: no scan {scene.id} there; give {_MADE}")
+    images = {}
+    for frame, pose in zip(scene.read("views/frame").tolist(), scene.read("views/pose"), strict=True):
+        try:
+            read = scan.frame(frame)
+        except (FrameError, KeyError, IndexError):  # gone since the cache was made
+            continue
+        if not np.allclose(read.pose, pose, atol=1e-6):
+            raise HiclError(
+                f"--root {root}: frame {frame} of {scene.id} has another pose than in {cache.path}; give {_MADE}"
+            )
+        image = Image.fromarray(read.color)
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        images[frame] = np.asarray(image)
+    return images
+
+
+def axis(name: str) -> np.ndarray:
+    """float64 [3] of x, y, z, -x, -y or -z. Raises `HiclError` for another name."""
+    if name.lstrip("+-") not in ("x", "y", "z") or len(name) > 2:
+        raise HiclError(f"--up {name}: unknown; known are x, y, z, -x, -y, -z")
+    return np.eye(3)["xyz".index(name[-1])] * (-1 if name[0] == "-" else 1)
