@@ -56,7 +56,7 @@ def _say(text: str) -> None:
 @app.command()
 def miniature(
     out: Annotated[Path, typer.Option(help="Folder to write to, in ScanNet's layout.")],
-    scenes: Annotated[int, typer.Option(help="Number of rooms; the last quarter is the validation split.")] = 48,
+    scenes: Annotated[int, typer.Option(help="Number of rooms; the last quarter is the validation split.")] = 80,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     workers: Workers = None,
 ) -> None:
