@@ -57,6 +57,7 @@ reproduce-table2: cache
 benchmark: setup
 	$(VENV)/bin/python tests/benchmarks/bench_kernels.py
 	$(VENV)/bin/python tests/benchmarks/bench_train.py
+	$(VENV)/bin/python tests/benchmarks/bench_predict.py
 
 # Train the miniature's teacher anew, from crops and captions of other rooms.
 teacher: setup

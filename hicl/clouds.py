@@ -1,20 +1,27 @@
 """Point clouds from and for other programs: PLY in, PLY with classes out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from hicl.errors import HiclError
+from hicl.files import replacing
+
+MOST_CELLS = (1 << 20) - 1  # voxels along an axis, of `hicl.train.kernels.voxelise`
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """xyz [N, 3] float32, metres. rgb [N, 3] uint8. faces [T, 3] int32, None for a cloud without."""
+    """xyz [N, 3] float32, metres from `origin`. rgb [N, 3] uint8. faces [T, 3] int32, None for a cloud without.
+
+    origin: [3] float64. Surveyors' coordinates run to millions of metres, where float32 has steps of half a metre.
+    """
 
     xyz: np.ndarray
     rgb: np.ndarray
     faces: np.ndarray | None = None
+    origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
 
 def read_cloud(path: Path, voxel_size: float, scale: float | None = None) -> Cloud:
@@ -23,22 +30,41 @@ def read_cloud(path: Path, voxel_size: float, scale: float | None = None) -> Clo
     scale: metres a unit of the file; None: the file is in metres, which is checked.
 
     Raises:
-        HiclError: no such file, not a PLY, damaged, empty, a coordinate that isn't finite, no colours, another unit.
+        HiclError: no such file, not a PLY, damaged, empty, a coordinate that isn't finite or too coarse, no colours,
+            another unit.
     """
     from hicl.pipeline.datasets import ply
 
     vertex, faces = ply.read_ply(path)
-    rgb = ply.rgb(vertex)
+    rgb = ply.rgb(vertex, path)
     if rgb is None:
         raise HiclError(f"{path}: no red, green and blue; the network reads colours, so give a coloured cloud")
-    xyz = ply.xyz(vertex, path)
+    if scale is not None and not 0 < scale < np.inf:
+        raise HiclError(f"--scale {scale}: must be greater than 0; 0.001 for millimetres")
+    points = ply.xyz(vertex, path, np.float64) * (scale or 1)
+    _assert_extent(np.ptp(points, axis=0), voxel_size, path)
+    far = np.abs(points).max()
+    single = all(vertex[axis].dtype == np.float32 for axis in "xyz")
+    if single and np.spacing(np.float32(far / (scale or 1))) * (scale or 1) > voxel_size / 4:
+        raise HiclError(
+            f"{path}: coordinates up to {far:.4g} m as 32-bit floats, too coarse for voxels of {voxel_size} m;"
+            " subtract an offset, or write them as doubles"
+        )
+    origin = np.floor(points.min(axis=0)) if far > FAR else np.zeros(3)
+    xyz = (points - origin).astype(np.float32)
     if scale is None:
         _assert_metres(xyz, voxel_size, path)
-    elif not 0 < scale < np.inf:
-        raise HiclError(f"--scale {scale}: must be greater than 0; 0.001 for millimetres")
-    else:
-        xyz = xyz * np.float32(scale)
-    return Cloud(xyz, rgb, faces)
+    return Cloud(xyz, rgb, faces, origin)
+
+
+# Beyond so many metres float32 steps by more than a millimetre.
+FAR = 8192.0
+_UNIT = "give the metres of a unit by --scale, 0.001 for millimetres"
+
+
+def _assert_extent(extent: np.ndarray, voxel_size: float, path: Path) -> None:
+    if not extent.max() < voxel_size * MOST_CELLS:
+        raise HiclError(f"{path}: {_size(extent)} m, more than {MOST_CELLS:,} voxels of {voxel_size} m: {_UNIT}")
 
 
 def _assert_metres(xyz: np.ndarray, voxel_size: float, path: Path) -> None:
@@ -46,20 +72,19 @@ def _assert_metres(xyz: np.ndarray, voxel_size: float, path: Path) -> None:
     kilometres it shrinks to a few voxels."""
     from hicl.train.kernels import voxelise
 
-    extent = np.ptp(xyz.astype(np.float64), axis=0)
-    size = " x ".join(f"{x:.4g}" for x in extent)
-    way_out = "give the metres of a unit by --scale, 0.001 for millimetres, 1 if it is in metres all the same"
+    extent = np.ptp(xyz, axis=0)
+    way_out = f"{_UNIT}, 1 if it is in metres all the same"
     if extent.max() < 8 * voxel_size:
-        raise HiclError(f"{path}: only {size} in size, less than 8 voxels of {voxel_size} m: not metres? {way_out}")
-    if extent.max() > voxel_size * (1 << 19) or _count(voxelise, xyz, 4 * voxel_size) > len(xyz) / 2:
+        raise HiclError(f"{path}: only {_size(extent)}, less than 8 voxels of {voxel_size} m: not metres? {way_out}")
+    if len(voxelise(xyz, 4 * voxel_size)[0]) > len(xyz) / 2:
         raise HiclError(
-            f"{path}: {size} in size, and most points lie alone, {4 * voxel_size:g} or more from the next: not metres,"
-            f" or too thin for voxels of {voxel_size} m? {way_out}"
+            f"{path}: {_size(extent)}, and most points lie alone, {4 * voxel_size:g} or more from the next:"
+            f" not metres, or too thin for voxels of {voxel_size} m? {way_out}"
         )
 
 
-def _count(voxelise, xyz: np.ndarray, size: float) -> int:
-    return len(voxelise(xyz, size)[0])
+def _size(extent: np.ndarray) -> str:
+    return " x ".join(f"{x:.4g}" for x in extent)
 
 
 def write_ply(
@@ -71,16 +96,21 @@ def write_ply(
 ) -> None:
     """A binary PLY: x y z in metres, red green blue, `label`, further float32 `values` a point, and the faces.
 
+    x y z are doubles where the cloud lies far from 0.
+
     label: [N] uint8 or uint16; comments name its classes. MeshLab and CloudCompare read the properties.
     """
     from plyfile import PlyData, PlyElement
 
     values = values or {}
-    kinds = [(axis, "<f4") for axis in "xyz"] + [(color, "u1") for color in ("red", "green", "blue")]
+    double = cloud.origin.any()
+    kinds = [(axis, "<f8" if double else "<f4") for axis in "xyz"] + [
+        (color, "u1") for color in ("red", "green", "blue")
+    ]
     kinds += [("label", "<u2" if label.dtype == np.uint16 else "u1")] if label is not None else []
     vertex = np.empty(len(cloud.xyz), kinds + [(name, "<f4") for name in values])
     for column, axis in enumerate("xyz"):
-        vertex[axis] = cloud.xyz[:, column]
+        vertex[axis] = cloud.xyz[:, column] + cloud.origin[column] if double else cloud.xyz[:, column]
     for column, color in enumerate(("red", "green", "blue")):
         vertex[color] = cloud.rgb[:, column]
     if label is not None:
@@ -92,9 +122,13 @@ def write_ply(
         face = np.empty(len(cloud.faces), [("vertex_indices", "<i4", (3,))])
         face["vertex_indices"] = cloud.faces
         elements.append(PlyElement.describe(face, "face"))
-    comments = [f"label {index} is {name}" for index, name in enumerate(names)]
+    comments = [f"label {index} is {_ascii(name)}" for index, name in enumerate(names)]
     comments += ["label 255 is none"] if label is not None and label.dtype == np.uint8 else []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    PlyData(elements, byte_order="<", comments=comments).write(str(temporary))
-    temporary.replace(path)
+    data = PlyData(elements, byte_order="<", comments=comments)
+    with replacing(path) as temporary:
+        data.write(str(temporary))
+
+
+def _ascii(name: str) -> str:
+    """A PLY's header is ASCII, a line a comment."""
+    return " ".join(name.split()).encode("ascii", "backslashreplace").decode()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hicl.cache.reader import open_cache
 from hicl.errors import HiclError
+from hicl.files import replacing
 
 
 def scene_figure(cache_path: Path, scene_id: str | None, model_path: Path | None, out: Path, device: str) -> str:
@@ -22,6 +23,7 @@ def scene_figure(cache_path: Path, scene_id: str | None, model_path: Path | None
         model = load_model(model_path, device)
         evaluate.assert_fits(model, cache)
         prediction = model.predict(scene.read("points/xyz"), scene.read("points/rgb")).label
-    out.parent.mkdir(parents=True, exist_ok=True)
-    report.draw(cache, scene, prediction).save(out)
+    picture = report.draw(cache, scene, prediction)
+    with replacing(out) as temporary:
+        picture.save(temporary)
     return f"{out}: scene {scene.id}"

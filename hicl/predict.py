@@ -7,6 +7,7 @@ near = model.similarity(xyz, rgb, embed_query(model, "somewhere to sit"))
 """
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hicl.cache.reader import CacheReader, open_cache
 from hicl.clouds import Cloud, read_cloud, write_ply
 from hicl.devices import checked_device
 from hicl.errors import HiclError
+from hicl.files import replacing
 from hicl.pipeline import picture
 from hicl.pipeline.maskclip import Teacher
 from hicl.pipeline.prompts import ClassList, ensemble
@@ -37,6 +39,8 @@ def embed(
     clip, weights: the teacher's, to be given where it came from files.
     Raises `HiclError` for another teacher, or a prompt that its tokenizer would cut.
     """
+    if isinstance(prompts, str) or not len(getattr(prompts, "names", prompts)):
+        raise HiclError(f"prompts {prompts!r}: give a list of names")
     classes = prompts if isinstance(prompts, ClassList) else ClassList.of(tuple(prompts))
     return _teacher(model, clip, weights).encode_classes(classes)
 
@@ -50,6 +54,8 @@ def embed_query(
 
 def _teacher(source: Model | CacheReader, clip: str | None, weights: str | None) -> Teacher:
     where = "the model" if isinstance(source, Model) else str(source.path)
+    if isinstance(source, Model) and "teacher" not in source.meta:
+        raise HiclError("the model: trained before hicl noted the teacher; train it again to use other words")
     return _load_teacher(same_teacher(source.teacher, where, clip, weights))
 
 
@@ -70,31 +76,46 @@ def predict_file(
     """Write a scan with a class for every point, and return what was found, as lines for a terminal.
 
     Written: `out`, a PLY with the classes' colours, a `label` property and the scan's faces; beside it `.npz` with
-    label [N], score [N] (the class' probability) and classes [C]; and `.png`, the legend.
+    label [N], score [N] (the class' probability) and classes [C]; and `-legend.png`.
     Raises `HiclError`; nothing is written then.
     """
-    if out.suffix.lower() != ".ply":
-        raise HiclError(f"-o {out}: give it a name that ends in .ply")
+    _assert_output(out, scan)
     cloud = read_cloud(scan, model.voxel_size, scale)
     text, names = None, model.classes
     if prompts is not None:
         text, names = embed(model, prompts, clip, weights), prompts.names
     prediction = model.predict(cloud.xyz, cloud.rgb, text)
     colors = picture.class_colors(names)
-    write_ply(out, Cloud(cloud.xyz, colors[prediction.label], cloud.faces), prediction.label, names)
-    np.savez(out.with_suffix(".npz"), label=prediction.label, score=prediction.score, classes=np.array(names))
     share = np.bincount(prediction.label, minlength=len(names)) / len(prediction.label)
     found = [index for index in np.argsort(-share, kind="stable") if share[index] > 0]
     lines = [(f"{names[index]} {100 * share[index]:.1f} %", colors[index]) for index in found]
-    picture.sheet([], lines).save(out.with_suffix(".png"))
+    arrays = {"label": prediction.label, "score": prediction.score, "classes": np.array(names)}
+    # All are written before the first takes its place.
+    with replacing(out) as ply, replacing(out.with_suffix(".npz")) as npz, replacing(legend_of(out)) as png:
+        write_ply(ply, replace(cloud, rgb=colors[prediction.label]), prediction.label, names)
+        np.savez(npz, **arrays)
+        picture.sheet([], lines).save(png)
     told = ", ".join(name for name, _ in lines[:8]) + (f", and {len(lines) - 8} more" if len(lines) > 8 else "")
     return f"{out}: {len(cloud.xyz):,} points: {told}\nlabels and scores: {out.with_suffix('.npz')}"
+
+
+def legend_of(out: Path) -> Path:
+    """Where the legend of a PLY is written."""
+    return out.with_name(f"{out.stem}-legend.png")
+
+
+def _assert_output(out: Path, scan: Path | None = None) -> None:
+    if out.suffix.lower() != ".ply":
+        raise HiclError(f"-o {out}: give it a name that ends in .ply")
+    if scan is not None and out.exists() and scan.exists() and out.samefile(scan):
+        raise HiclError(f"-o {out}: is the scan itself; give another name, so that it keeps its colours")
 
 
 def search_file(
     scan: Path, model: Model, query: str, out: Path, scale: float | None = None, clip=None, weights=None
 ) -> str:
     """Write a scan coloured by its similarity to a text, by the model's features. Raises `HiclError`."""
+    _assert_output(out, scan)
     cloud = read_cloud(scan, model.voxel_size, scale)
     near = model.similarity(cloud.xyz, cloud.rgb, embed_query(model, query, clip, weights))
     return write_similarity(out, cloud, near, query)
@@ -102,6 +123,7 @@ def search_file(
 
 def search_cache(path: Path, scene_id: str | None, query: str, out: Path, clip=None, weights=None) -> str:
     """The same for a scene of a cache, by the teacher's features of its images. Raises `HiclError`."""
+    _assert_output(out)
     cache = open_cache(path)
     scene = cache.scene(scene_id or cache.scene_ids()[0])
     near = similarity(scene, embed_query(cache, query, clip, weights))
@@ -110,9 +132,7 @@ def search_cache(path: Path, scene_id: str | None, query: str, out: Path, clip=N
 
 def write_similarity(out: Path, cloud: Cloud, near: np.ndarray, query: str) -> str:
     """A PLY with a colour and a `similarity` for every point; NaN, and grey, where it isn't known."""
-    if out.suffix.lower() != ".ply":
-        raise HiclError(f"-o {out}: give it a name that ends in .ply")
-    write_ply(out, Cloud(cloud.xyz, picture.heat(near), cloud.faces), values={"similarity": near})
+    write_ply(out, replace(cloud, rgb=picture.heat(near)), values={"similarity": near})
     low, high = np.nanquantile(near, picture.HEAT_RANGE)
     unseen = f", {np.isnan(near).mean():.1%} unseen" if np.isnan(near).any() else ""
     return f"{out}: {query!r} from {low:.3f} (dark) to {high:.3f} (bright) in {len(near):,} points{unseen}"

@@ -52,6 +52,8 @@ def search(
     """Colour every point by its similarity to a free text: of a cached scene, or of any scan by a trained model."""
     if (cache is None) == (model is None) or len(words) != (1 if cache else 2):
         raise HiclError('search needs either --cache C "text" or --model M SCAN.ply "text"')
+    if scene is not None and model or scale is not None and cache:
+        raise HiclError("--scene goes with --cache, --scale with --model")
     from hicl.predict import load_model, search_cache, search_file
 
     if cache:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hicl.errors import HiclError
+from hicl.files import replacing
 
 if TYPE_CHECKING:
     from hicl.view_layers import Cloud, Layer
@@ -29,6 +30,9 @@ def view(
     up: Annotated[str | None, typer.Option(help="x, y, z, -x, -y or -z. [default: z; for rgbd the cameras']")] = None,
     host: Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8080,
+    scale: Annotated[float | None, typer.Option(help="Metres a unit of a .ply, for --model. [default: 1]")] = None,
+    clip: Annotated[str | None, typer.Option(help="For free text: the teacher's config, if it was a file.")] = None,
+    weights: Annotated[str | None, typer.Option(help="For free text: the teacher's weights, if a file.")] = None,
     device: Annotated[str, typer.Option(help="Where the model runs: auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Look at a scene in the browser: colours, labels, sets, truth, prediction and cameras, switched by a click."""
@@ -42,7 +46,7 @@ def view(
         from hicl.predict import load_model
 
         trained = load_model(model, device)
-    cloud = view_layers.load(path, scene, trained, root, up)
+    cloud = view_layers.load(path, scene, trained, root, up, scale, (clip, weights))
     thin = cloud.thinned(max_points)
     if len(thin.xyz) < len(cloud.xyz):
         typer.echo(f"{len(thin.xyz):,} of {len(cloud.xyz):,} points, drawn at random; --max-points takes more")
@@ -80,8 +84,8 @@ def write_page(cloud: "Cloud", file: Path, layer: str | None = None) -> str:
     finally:
         _stop(server)
     head, end, tail = page.rpartition("</body>")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(head + _overlay(cloud, first) + end + tail, encoding="utf-8")
+    with replacing(file) as temporary:
+        temporary.write_text(head + _overlay(cloud, first) + end + tail, encoding="utf-8")
     size = file.stat().st_size / 1e6
     return f"{file}: {len(cloud.xyz):,} points of {cloud.title}, {len(cloud.layers)} layers, {size:.1f} MB"
 

@@ -10,14 +10,15 @@ import numpy as np
 
 from hicl.cache.reader import CacheReader, SceneReader, open_cache
 from hicl.cache.schema import NO_LABEL
+from hicl.clouds import FAR
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.picture import class_colors, heat, set_colors
 
 if TYPE_CHECKING:
     from hicl.train.inference import Model
 
-Similarity = Callable[[str], np.ndarray | None]
-"""Free text to float [N], how much each point of the whole cloud is like it (NaN: not seen); None: can't be told."""
+Similarity = Callable[[str], np.ndarray]
+"""Free text to float [N], how much each point of the whole cloud is like it (NaN: not seen). Raises `HiclError`."""
 
 _MADE = "the folder the cache was made from"
 _AHEAD = np.array([0.6, 1.0, 0.25])  # into a corner, as `hicl report` draws rooms
@@ -115,15 +116,23 @@ class Cloud:
         return low, high
 
 
-def load(path: Path, scene_id: str | None, model: "Model | None", root: Path | None, up: str | None) -> Cloud:
+def load(
+    path: Path,
+    scene_id: str | None,
+    model: "Model | None",
+    root: Path | None,
+    up: str | None,
+    scale: float | None = None,
+    teacher: tuple[str | None, str | None] = (None, None),
+) -> Cloud:
     """The cloud of a cache's scene or of a PLY, whole. Raises `HiclError`.
 
     scene_id: of a cache; None: its first. model: whose prediction becomes a layer. root: the raw scans'
     folder, for the views' images. up: an axis like z or -y; None: z, and what the cameras held up in a scan of one's
-    own.
+    own. scale: metres a unit of a PLY. teacher: its --clip and --weights, for free text, where they were files.
     """
     if path.is_dir():
-        return of_cache(path, scene_id, model, root, up)
+        return of_cache(path, scene_id, model, root, up, teacher)
     if not path.exists():
         raise HiclError(f"{path}: no such file or folder; give a cache of `hicl preprocess`, or a .ply")
     if path.suffix.lower() != ".ply":
@@ -131,10 +140,17 @@ def load(path: Path, scene_id: str | None, model: "Model | None", root: Path | N
     for option, given in (("--scene", scene_id), ("--root", root)):
         if given is not None:
             raise HiclError(f"{path}: {option} goes with a cache, not with a .ply; give the cache the points came from")
-    return of_ply(path, model, up)
+    return of_ply(path, model, up, scale, teacher)
 
 
-def of_cache(path: Path, scene_id: str | None, model: "Model | None", root: Path | None, up: str | None) -> Cloud:
+def of_cache(
+    path: Path,
+    scene_id: str | None,
+    model: "Model | None",
+    root: Path | None,
+    up: str | None,
+    teacher: tuple[str | None, str | None] = (None, None),
+) -> Cloud:
     """A cache's scene: colours, labels before and after the vote, sets, truth and prediction where there are any."""
     from hicl.pipeline.refine import majority
     from hicl.pipeline.report import truth_map
@@ -172,10 +188,10 @@ def of_cache(path: Path, scene_id: str | None, model: "Model | None", root: Path
         ahead = poses[:, :3, 2].mean(axis=0)
     images = read_images(cache, scene, root) if root is not None else {}
     views = views_of(scene, images)
-    return Cloud(scene.id, xyz, layers, upward, ahead, np.arange(len(xyz)), views, _search_in(cache, scene))
+    return Cloud(scene.id, xyz, layers, upward, ahead, np.arange(len(xyz)), views, _search_in(cache, scene, teacher))
 
 
-def _search_in(cache: CacheReader, scene: SceneReader) -> Similarity | None:
+def _search_in(cache: CacheReader, scene: SceneReader, teacher: tuple[str | None, str | None]) -> Similarity | None:
     """Free text against the images of a cached scene, if it keeps their features; the teacher is loaded when asked."""
     if cache.teacher is None or not scene.has("features/grid"):
         return None
@@ -184,17 +200,25 @@ def _search_in(cache: CacheReader, scene: SceneReader) -> Similarity | None:
         from hicl.pipeline.search import similarity
         from hicl.predict import embed_query
 
-        return similarity(scene, embed_query(cache, text))
+        return similarity(scene, embed_query(cache, text, *teacher))
 
     return search
 
 
-def of_ply(path: Path, model: "Model | None", up: str | None) -> Cloud:
+def of_ply(
+    path: Path,
+    model: "Model | None",
+    up: str | None,
+    scale: float | None = None,
+    teacher: tuple[str | None, str | None] = (None, None),
+) -> Cloud:
     """A PLY's points: colours, labels by the names in its comments, similarity and prediction; else the height."""
     from hicl.pipeline.datasets import ply
 
     vertex, _ = ply.read_ply(path)
-    xyz, rgb, upward = ply.xyz(vertex, path), ply.rgb(vertex), axis(up or "z")
+    points = ply.xyz(vertex, path, np.float64)
+    xyz = (points - points.min(axis=0)).astype(np.float32) if np.abs(points).max() > FAR else points.astype(np.float32)
+    rgb, upward = ply.rgb(vertex, path), axis(up or "z")
     layers = {} if rgb is None else {"colours": Layer(rgb)}
     if "label" in vertex.dtype.names:
         with open(path, "rb") as file:
@@ -208,11 +232,11 @@ def of_ply(path: Path, model: "Model | None", up: str | None) -> Cloud:
         from hicl.clouds import read_cloud
         from hicl.predict import embed_query
 
-        cloud = read_cloud(path, model.voxel_size)  # checks the unit and that there are colours
+        cloud = read_cloud(path, model.voxel_size, scale)  # checks the unit and that there are colours
         layers["prediction"] = class_layer(model.predict(cloud.xyz, cloud.rgb).label, dict(enumerate(model.classes)))
 
         def search(text: str) -> np.ndarray:
-            return model.similarity(cloud.xyz, cloud.rgb, embed_query(model, text))
+            return model.similarity(cloud.xyz, cloud.rgb, embed_query(model, text, *teacher))
 
     if not layers:
         height = xyz @ upward

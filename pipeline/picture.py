@@ -23,7 +23,7 @@ _HEAT = np.array([(13, 8, 80), (92, 20, 140), (170, 45, 120), (225, 95, 80), (25
 
 
 def class_colors(classes: tuple[str, ...]) -> np.ndarray:
-    """uint8 [256, 3]: a colour a class, the benchmark's where it has one; grey for 255 = none."""
+    """uint8 [max(256, C), 3]: a colour a class, the benchmark's where it has one; the rest grey, as 255 = none."""
     table = np.full((max(256, len(classes)), 3), _NONE, np.uint8)
     for index, name in enumerate(classes):
         hue = (index * 0.61803) % 1  # golden ratio: neighbours in the list lie far apart

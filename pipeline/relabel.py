@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hicl.cache.reader import open_cache
+from hicl.cache import manifest
+from hicl.cache.reader import CacheReader, open_cache
 from hicl.cache.writer import CacheWriter
 from hicl.devices import checked_device
+from hicl.errors import HiclError
 from hicl.pipeline import fingerprint
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.maskclip import Teacher
 from hicl.pipeline.prompts import ClassList
-from hicl.pipeline.run import Job, Summary, run_jobs
-from hicl.pipeline.teacher import same_teacher
+from hicl.pipeline.run import Job, Summary, load_teacher, run_jobs
+from hicl.pipeline.teacher import TeacherConfig, same_teacher
 from hicl.processes import cores
 
 
@@ -50,33 +51,50 @@ def relabel(
     """
     cache = open_cache(path)
     teacher = same_teacher(cache.teacher, str(path), clip, weights)
-    text_fingerprint = fingerprint.text(teacher.identity(), classes)
+    device = checked_device(device)
     summary = Summary()
     with CacheWriter(path, cache.dataset) as writer:
+        identity = _identity(writer, teacher)
+        text_fingerprint = fingerprint.text(identity, classes)
         jobs = []
         for scene in writer.published():
             attributes = writer.attributes(scene)
+            if attributes.get("teacher") != identity:
+                summary.failed[scene] = f"{path}: scene {scene}: seen by another teacher; preprocess it again"
+                continue
             settings = attributes["settings"] | ({"vote": vote} if vote else {})
             config = PreprocessConfig(**settings)
             wanted = attributes["stages"] | fingerprint.relabelled(attributes["stages"], config, text_fingerprint)
             if wanted == attributes["stages"]:
                 summary.unchanged.append(scene)
                 continue
-            frames = _Cached(scene, np.empty(attributes["counts"]["frames"]))
+            source = _Cached(scene, np.empty(attributes["counts"]["frames"]))
             todo = frozenset({"labels"})
-            jobs.append(Job(frames, attributes["split"], path, path, config, teacher, [], wanted, todo))
-        if not jobs:
-            return summary
-        if writer.root["text_fingerprint"] == text_fingerprint:
-            text = cache.text.copy()
-        else:
-            text = Teacher(teacher, checked_device(device)).encode_classes(classes)
-            about = {key: writer.root[key] for key in ("truth_classes", "teacher")}
-            writer.set_text(classes.names, text, text_fingerprint, about)
+            jobs.append(Job(source, attributes["split"], path, path, config, teacher, [], wanted, todo, identity))
         try:
-            run_jobs([replace(job, text=text) for job in jobs], writer, workers or cores(), summary)
+            if writer.root["text_fingerprint"] != text_fingerprint and jobs:
+                text = load_teacher(teacher, device).encode_classes(classes)
+                about = {key: writer.root[key] for key in ("truth_classes", "teacher")}
+                writer.set_text(classes.names, text, text_fingerprint, about)
+            if jobs:
+                text = CacheReader(path).text.copy()
+                run_jobs([replace(job, text=text) for job in jobs], writer, workers or cores(), summary)
         finally:
-            splits = {scene: writer.attributes(scene)["split"] for scene in writer.published()}
-            errors = dict.fromkeys([*summary.done, *summary.unchanged], "") | summary.failed
-            writer.write_manifest({scene: (splits[scene], error) for scene, error in errors.items()})
+            # What a preprocess said of a scene that failed stays said: its labels are new, its scan isn't.
+            rows = {row["scene"]: (row["split"], row["error"]) for row in manifest.read(path)}
+            touched = {scene: rows.get(scene, (writer.attributes(scene)["split"], "")) for scene in writer.published()}
+            touched |= {scene: (touched[scene][0], error) for scene, error in summary.failed.items()}
+            writer.write_manifest(touched)
     return summary
+
+
+def _identity(writer: CacheWriter, teacher: TeacherConfig) -> dict:
+    """What the teacher of a cache's current scenes was asked for; with none left, as after a break, of any scene."""
+    model = teacher.identity()
+    scenes = [writer.attributes(scene) for scene in writer.published()]
+    scenes.sort(key=lambda scene: scene["stages"]["text"] != writer.root["text_fingerprint"])
+    for scene in scenes:
+        identity = scene.get("teacher")
+        if identity and all(identity[key] == model[key] for key in ("clip", "weights")):
+            return identity
+    raise HiclError(f"{writer.path}: no scene holds features of its teacher; run `hicl preprocess` again")

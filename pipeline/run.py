@@ -53,6 +53,7 @@ class Job:
     label_files: list[Path]
     fingerprints: dict[str, str]
     todo: frozenset[str]
+    identity: dict | None = None  # the teacher's
     device: str = "cpu"
     text: np.ndarray | None = None
 
@@ -87,7 +88,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> dict[str
     if "views" in todo or with_features:
         skipped = {}
         xyz = (arrays | old)["points/xyz"] if "views" in todo else None
-        views = stages.Views(scene, xyz, _teacher(job.teacher, job.device) if with_features else None, config)
+        views = stages.Views(scene, xyz, load_teacher(job.teacher, job.device) if with_features else None, config)
         for frame_id, frame in stages.usable_frames(scene, skipped, tick):
             views.add(frame_id, frame)
         arrays |= views.arrays(skipped)
@@ -105,6 +106,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> dict[str
         "stages": job.fingerprints,
         "counts": _counts(old | arrays),
         "skipped": skipped,
+        "teacher": job.identity,
         "settings": {key: value for key, value in asdict(config).items() if key not in ("labels_dir", "classes")},
     }
     stage_scene(job.cache, scene.id, arrays, attributes, len(job.text), keep=list(old))
@@ -133,7 +135,7 @@ def _counts(arrays: dict[str, np.ndarray]) -> dict[str, int]:
 
 
 @functools.lru_cache(maxsize=1)
-def _teacher(config: TeacherConfig, device: str):
+def load_teacher(config: TeacherConfig, device: str):
     """The teacher of this process, loaded once. One thread on a CPU: a feature's last bit must not depend on how many
     workers share the machine, and the workers already use all cores."""
     import torch
@@ -175,7 +177,7 @@ def preprocess(
             if not todo and have["split"] == split:
                 summary.unchanged.append(scene.id)
                 continue
-            jobs.append(Job(scene, split, source.root, out, config, teacher, files, wanted, todo))
+            jobs.append(Job(scene, split, source.root, out, config, teacher, files, wanted, todo, identity))
         try:
             if jobs:
                 device = checked_device(device) if teacher else "cpu"
@@ -218,7 +220,7 @@ def _embed(writer, source, teacher, device, classes: ClassList, text_fingerprint
     about: dict = {"truth_classes": list(source.truth_classes), "teacher": None}
     if teacher is None:
         return np.eye(len(classes.names), dtype=np.float32), about
-    model = _teacher(teacher, device)
+    model = load_teacher(teacher, device)
     embedding = model.encode_classes(classes)
     about["teacher"] = teacher.identity() | {
         "dim": embedding.shape[1],
@@ -280,7 +282,7 @@ def run_jobs(jobs: list[Job], writer: CacheWriter, workers: int, summary: Summar
 
 def _before_workers() -> None:
     compile_kernels()  # once, here: two processes compiling into one cache folder can get in each other's way
-    _teacher.cache_clear()  # each worker loads its own
+    load_teacher.cache_clear()  # each worker loads its own
 
 
 def _frame_count(job: Job) -> int:

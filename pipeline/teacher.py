@@ -63,12 +63,11 @@ def same_teacher(
         raise HiclError(f"{where}: its labels came from images, not from words, so there is no text space to prompt in")
     known = {key: identity[key] for key in ("clip", "weights")}
     found = TeacherConfig(clip or known["clip"], weights or known["weights"], identity["dense"], identity["short_side"])
-    if clip is None and weights is None:
-        own = TeacherConfig(MINIATURE, MINIATURE, identity["dense"], identity["short_side"])
-        if known == _model_of(own):
-            return own
-        if any(_HASH.fullmatch(value) for value in known.values()):
-            raise HiclError(f"{where}: its teacher came from a file; name it again by --clip and --weights")
+    own = TeacherConfig(MINIATURE, MINIATURE, identity["dense"], identity["short_side"])
+    if clip is None and weights is None and known == _model_of(own):
+        return own
+    if _HASH.fullmatch(found.clip) or _HASH.fullmatch(found.weights):
+        raise HiclError(f"{where}: its teacher came from a file; name it again by --clip and --weights")
     if _model_of(found) != known:
         raise HiclError(
             f"{where}: lives in the text space of another teacher than --clip {found.clip} --weights "

@@ -98,6 +98,9 @@ def test_from_a_trained_model_to_a_scan_in_other_words(miniature, tmp_path):
     assert np.asarray(Image.open(tmp_path / "scene.png")).std() > 10
 
     assert "3 scenes relabelled" in run("relabel", "--cache", "cache", "--prompts", "floor, bed")
+    (tmp_path / "words.txt").write_text("floor\nbed\n")
+    words = ("--root", miniature, "--out", "cache", "--classes", "words.txt")
+    assert "0 scenes done, 3 up to date" in hicl("preprocess", "miniature", *words, cwd=tmp_path).stderr
     fails(hicl("figure", "scene", "--cache", "cache", "--model", "II", "-o", "scene.png", cwd=tmp_path), "2 classes")
     run("train", "--cache", "cache", "--exp", "I", "--epochs", 1, "--batch", 2, *small, "--out", "I")
     fails(hicl("search", "a bed", "-o", "near.ply", cwd=tmp_path), "either --cache")

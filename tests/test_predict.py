@@ -49,9 +49,9 @@ def model(run):
 
 
 def _corner(n=40):
-    """Three coloured squares of 2 m that meet, and some faces."""
+    """Three coloured squares of about 2 m that meet, and some faces."""
     rng = np.random.default_rng(0)
-    s, t = (x.ravel() for x in np.meshgrid(np.linspace(0, 2, n), np.linspace(0, 2, n)))
+    s, t = (x.ravel() for x in np.meshgrid(*[np.linspace(0, 1.97, n)] * 2))  # none on a voxel's border
     o = np.zeros_like(s)
     xyz = np.concatenate([np.stack(side, axis=1) for side in ((o, s, t), (t, o, s), (s, t, o))]).astype(np.float32)
     faces = np.array([[0, 1, n], [1, n + 1, n]], np.int32)
@@ -83,7 +83,7 @@ def test_any_ply_gets_the_arrays_answer(model, tmp_path):
         saved = np.load(out.with_suffix(".npz"))
         assert (saved["label"] == expected.label).all() and np.allclose(saved["score"], expected.score, atol=1e-5)
         assert saved["classes"].tolist() == list(CLASSES)
-        assert np.asarray(Image.open(out.with_suffix(".png"))).std() > 5
+        assert np.asarray(Image.open(tmp_path / f"{i}-legend.png")).std() > 5
         assert f"{len(cloud.xyz):,} points" in told
 
 
@@ -114,8 +114,47 @@ def test_millimetres_are_noticed_and_scaled(model, tmp_path):
     with pytest.raises(HiclError, match="less than 8 voxels of 0.1 m: not metres"):
         predict_file(scan, model, tmp_path / "out.ply")
     assert read_cloud(scan, model.voxel_size, 1.0).xyz.max() < 0.01  # whoever insists is believed
+    for scale in (1e10, 1e200):
+        with pytest.raises(HiclError, match="more than 1,048,575 voxels of 0.1 m"):
+            read_cloud(scan, model.voxel_size, scale)
     with pytest.raises(HiclError, match="--scale -1.0: must be greater than 0"):
         read_cloud(scan, model.voxel_size, -1.0)
+
+
+def test_surveyors_coordinates_keep_their_digits(model, tmp_path):
+    cloud, origin = _corner(), np.array([690_000.0, 5_334_000.0, 520.0])
+    vertex = np.empty(
+        len(cloud.xyz), [*((axis, "f8") for axis in "xyz"), *((c, "u1") for c in ("red", "green", "blue"))]
+    )
+    for column, axis in enumerate("xyz"):
+        vertex[axis] = cloud.xyz[:, column].astype(float) + origin[column]
+    for column, color in enumerate(("red", "green", "blue")):
+        vertex[color] = cloud.rgb[:, column]
+    PlyData([PlyElement.describe(vertex, "vertex")]).write(str(tmp_path / "scan.ply"))
+    predict_file(tmp_path / "scan.ply", model, tmp_path / "out.ply")
+    found = PlyData.read(str(tmp_path / "out.ply"))["vertex"].data
+    assert np.abs(found["y"] - vertex["y"]).max() < 1e-3
+    assert (found["label"] == model.predict(cloud.xyz, cloud.rgb).label).mean() > 0.99
+    coarse = Cloud((cloud.xyz + origin).astype(np.float32), cloud.rgb)
+    with pytest.raises(HiclError, match="32-bit floats, too coarse for voxels of 0.1 m"):
+        predict_file(_write(tmp_path / "coarse.ply", coarse), model, tmp_path / "out.ply")
+
+
+def test_names_need_not_be_ascii_nor_the_disk_have_room(model, tmp_path, monkeypatch):
+    cloud = _corner()
+    write_ply(tmp_path / "a.ply", cloud, np.zeros(len(cloud.xyz), np.uint16), ("Stühle\nund mehr", "Tür"))
+    assert PlyData.read(str(tmp_path / "a.ply")).comments == ["label 0 is St\\xfchle und mehr", "label 1 is T\\xfcr"]
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    scan = _write(tmp_path / "scan.ply", cloud)
+    predict_file(scan, model, tmp_path / "out.ply")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError):
+        predict_file(scan, model, tmp_path / "out.ply")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_clouds_that_cannot_be_read_are_one_line(model, tmp_path):
@@ -132,6 +171,8 @@ def test_clouds_that_cannot_be_read_are_one_line(model, tmp_path):
         predict_file(tmp_path / "nowhere.ply", model, out)
     with pytest.raises(HiclError, match="ends in .ply"):
         predict_file(_write(tmp_path / "good.ply", cloud), model, tmp_path / "out.obj")
+    with pytest.raises(HiclError, match="is the scan itself"):
+        predict_file(tmp_path / "good.ply", model, tmp_path / "good.ply")
     assert not list(tmp_path.glob("out*"))
 
 

@@ -48,7 +48,7 @@ def table2(
     cache.scene_ids("val")
     tasks = []
     for seed in seeds:
-        for experiment in experiments:
+        for experiment in reversed(experiments):  # the longest first, so that the last one to be waited for is short
             wanted = replace(config, experiment=experiment, seed=seed)
             run = out / "runs" / f"{experiment}-seed{seed}"
             _check_finished(run, wanted, cache)

@@ -129,10 +129,10 @@ PRESETS = {
     "scannet": Config(),
     # The embedded miniature: the same code in a size that two CPU cores train in minutes. 60 rooms of about 6,000
     # voxels of 10 cm; one thread, because two runs side by side use two cores better than two threads of one (1.15
-    # times as fast as one). A hundredth of the paper's steps leaves a network that still underfits, which decided the
-    # rest, on rooms of another seed than the default: two scenes a step and not four, since more steps helped more
-    # than larger ones; and L_kl beside the mean of the other losses, in the space of logits, since in it L_kl, near 0,
-    # cost them a third of their weight.
+    # times as fast as one). A twelfth of the paper's steps leaves a network that still underfits, which decided the
+    # rest, on rooms of seed 7: two scenes a step and not four, since more steps helped more than larger ones; and
+    # L_kl, in the space of logits, beside the mean of the other losses, since within the mean a term near 0 took a
+    # third of their weight.
     "miniature": Config(
         preset="miniature",
         threads=1,

@@ -18,10 +18,12 @@ from hicl.train.augment import colour_features
 from hicl.train.config import Config
 from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxelise
 
-# Voxels that a voxel's features depend on lie within 93 of it along each axis: 2 for a block on each of the levels
-# of the decoder, halved on the way down, and 2 a block and the stem on the way up, doubled. Rounded up to whole cells
-# of the coarsest level. At 5 cm it is 4.8 m.
+# Voxels that a voxel's features depend on lie within 93 of its cell of the coarsest level (16 voxels), along each axis:
+# 2 for a block on each level of the decoder, halved from level to level, then 2 a block of the encoder and 1 for the
+# stem, doubled back. Rounded up to whole such cells; boxes begin and end at their borders. At 5 cm it is 4.8 m.
 HALO = 96
+# spconv numbers the cells of a grid by 32-bit integers on a CPU.
+_MOST_CELLS = 2**31
 # The smallest box worth cutting: below it nearly all work is for the halo.
 _SMALLEST = 2 * GRID_MULTIPLE
 # Voxels in a box with its halo. The published network takes about 3 GB for as many.
@@ -39,7 +41,10 @@ class Prediction:
 
 @dataclass
 class Model:
-    """A trained network with the text it was trained for: [C, d] float32, unit length. voxel_size: metres."""
+    """A trained network, in evaluation mode, with the text it was trained for: [C, d] float32, unit length.
+
+    voxel_size: metres. box_voxels: most voxels that the network sees at once.
+    """
 
     net: minkunet.MinkUNet
     text: torch.Tensor
@@ -66,11 +71,11 @@ class Model:
             text: [C, d] float32 of other words, in the space of the model's teacher; None: its own classes.
 
         Raises:
-            ValueError: no points, a coordinate that isn't finite, or a cloud of more than 2^20 voxels along an axis.
+            ValueError: no points, a coordinate that isn't finite, a cloud of more than 2^20 voxels along an axis, or
+                arrays of other shapes or types.
         """
-        text = self.text if text is None else torch.from_numpy(np.ascontiguousarray(text, np.float32))
-        text = text.to(self.text.device)
-        coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
+        text = self._words(self.text if text is None else text)
+        coords, representative, voxel_of_point = self._voxels(xyz, rgb)
         label, score = np.empty(len(coords), np.uint16), np.empty(len(coords), np.float32)
         for rows, features in self._boxes(coords, colour_features(rgb[representative])):
             step = max(1, _SCORES_AT_ONCE // len(text))
@@ -83,34 +88,44 @@ class Model:
 
     def similarity(self, xyz: np.ndarray, rgb: np.ndarray, query: np.ndarray) -> np.ndarray:
         """Cosine of each point's feature with a text [d] of unit length: float32 [N]. Arguments as of `predict`."""
-        coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
+        (query,) = self._words(np.asarray(query)[None])
+        coords, representative, voxel_of_point = self._voxels(xyz, rgb)
         result = np.empty(len(coords), np.float32)
-        query = torch.from_numpy(np.ascontiguousarray(query, np.float32)).to(self.text.device)
         for rows, features in self._boxes(coords, colour_features(rgb[representative])):
             result[rows] = (torch.nn.functional.normalize(features, dim=1) @ query).cpu().numpy()
         return result[voxel_of_point]
 
     def features(self, xyz: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Voxel features [V, d] float32, not normalised, and voxel_of_point [N] int32. Arguments as of `predict`."""
-        coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
+        coords, representative, voxel_of_point = self._voxels(xyz, rgb)
         result = np.empty((len(coords), self.text.shape[1]), np.float32)
         for rows, features in self._boxes(coords, colour_features(rgb[representative])):
             result[rows] = features.cpu().numpy()
         return result, voxel_of_point
 
+    def _words(self, text: np.ndarray | torch.Tensor) -> torch.Tensor:
+        text = torch.as_tensor(text, dtype=torch.float32, device=self.text.device)
+        if text.ndim != 2 or text.shape[1] != self.text.shape[1] or not 0 < len(text) <= 65_535:
+            expected = f"[1 to 65535, {self.text.shape[1]}]"
+            raise ValueError(f"text: expected {expected}, found {list(text.shape)}")
+        return text
+
+    def _voxels(self, xyz: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if rgb.dtype != np.uint8 or rgb.shape != xyz.shape or xyz.shape[1:] != (3,):
+            found = f"{xyz.dtype} {list(xyz.shape)} and {rgb.dtype} {list(rgb.shape)}"
+            raise ValueError(f"xyz, rgb: expected float32 [N, 3] and uint8 [N, 3], found {found}")
+        return voxelise(xyz, self.voxel_size)
+
     @torch.no_grad()
     def _boxes(self, coords: np.ndarray, colour: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """(rows, features [n, d] on the model's device) of boxes that hold every voxel once."""
-        training = self.net.training
-        self.net.eval()
-        try:
-            for rows, inside, corner in boxes(coords, self.box_voxels):
-                own = np.insert(coords[rows] - corner, 0, 0, axis=1)
-                grid = grid_shape(own[:, 1:])
-                args = (torch.from_numpy(array).to(self.text.device) for array in (own, colour[rows]))
-                yield rows[inside], self.net(*args, 1, grid)[torch.from_numpy(inside)].float()
-        finally:
-            self.net.train(training)
+        if self.net.training:
+            raise AssertionError("a network in training mode would change its batch statistics here")
+        for rows, inside, corner in boxes(coords, self.box_voxels):
+            own = np.insert(coords[rows] - corner, 0, 0, axis=1)
+            grid = grid_shape(own[:, 1:])
+            args = (torch.from_numpy(array).to(self.text.device) for array in (own, colour[rows]))
+            yield rows[inside], self.net(*args, 1, grid)[torch.from_numpy(inside)].float()
 
 
 def boxes(coords: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -132,7 +147,8 @@ def boxes(coords: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarra
         if not inside.any():
             continue
         axis = int(np.argmax(high - low))
-        if len(near) <= most or high[axis] - low[axis] < 2 * _SMALLEST:
+        fits = len(near) <= most and np.prod(high - low + 2 * HALO) < _MOST_CELLS
+        if fits or high[axis] - low[axis] < 2 * _SMALLEST:
             yield near, inside, np.maximum(low - HALO, 0).astype(np.int32)
             continue
         middle = low[axis] + (high[axis] - low[axis]) // (2 * GRID_MULTIPLE) * GRID_MULTIPLE
@@ -152,7 +168,10 @@ def load(where: Path, device: torch.device | str = "cpu") -> Model:
         HiclError: there is none, or its tensors don't all match.
     """
     run = Path(where)
-    run = run.parent if run.suffix == ".safetensors" else run
+    if run.suffix == ".safetensors":
+        if run.name != "model.safetensors":
+            raise HiclError(f"{run}: not a finished model; name a run's folder or the model.safetensors in it")
+        run = run.parent
     device = torch.device(device)
     tensors, meta = checkpoint.load_model(run)
     config = updated(Config(), meta["config"], str(run / "model.json"))
@@ -162,4 +181,4 @@ def load(where: Path, device: torch.device | str = "cpu") -> Model:
     strangers = [name for name in tensors if not name.startswith("net.")]
     if strangers:
         raise HiclError(f"{run / 'model.safetensors'}: holds tensors of no network: {', '.join(strangers[:5])}")
-    return Model(net, text, meta, config.stream.voxel_size)
+    return Model(net.eval(), text, meta, config.stream.voxel_size)

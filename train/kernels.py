@@ -1,4 +1,4 @@
-"""The trainer's numba code: voxels of a point cloud, and what the pairs say about each voxel.
+"""The trainer's kernels: voxels of a point cloud, and what the pairs say about each voxel.
 
 The switchboard below is the trainer's own, because `pipeline` and `train` never import each other.
 """
@@ -140,7 +140,7 @@ def majority_labels(histogram: np.ndarray) -> np.ndarray:
 
 
 def token_labels(histogram: np.ndarray, set_id: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """The refined label of each token: of its voxel's own pairs, or where no chosen view shows it, of its set's.
+    """The label of each token: of its voxel's own pairs, or where no chosen view shows it, of its set's.
 
     Args:
         histogram: [V, C] int32, of `label_histogram`.

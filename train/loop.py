@@ -100,8 +100,10 @@ def _validate(learner: Learner, cache) -> float:
     miou = 0.0
     if learner.group.leads:
         meta = {"classes": list(cache.classes)}
-        model = inference.Model(learner.modules["net"], learner.text, meta, learner.config.stream.voxel_size)
+        net = learner.modules["net"].eval()
+        model = inference.Model(net, learner.text, meta, learner.config.stream.voxel_size)
         miou = evaluate.evaluate(model, cache).miou
+        net.train()
     learner.group.wait()
     return miou
 

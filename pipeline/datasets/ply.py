@@ -78,22 +78,30 @@ def has_colors(path: Path) -> bool:
     return {"red", "green", "blue"} <= names
 
 
-def xyz(vertex: np.ndarray, path: Path) -> np.ndarray:
-    """float32 [N, 3]. Raises `HiclError` if a coordinate is not finite."""
+def xyz(vertex: np.ndarray, path: Path, dtype: type = np.float32) -> np.ndarray:
+    """[N, 3] of `dtype`. Raises `HiclError` if a coordinate is not finite."""
     with np.errstate(over="ignore"):  # a double too large for float32 is said below
-        points = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
+        points = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(dtype)
     if not np.isfinite(points).all():
         raise HiclError(f"{path}: vertex {int(np.argmin(np.isfinite(points).all(axis=1)))} is not finite")
     return points
 
 
-def rgb(vertex: np.ndarray) -> np.ndarray | None:
-    """uint8 [N, 3], or None if the file has no colours."""
+def rgb(vertex: np.ndarray, path: Path) -> np.ndarray | None:
+    """uint8 [N, 3], or None if the file has no colours.
+
+    Colours may be bytes, 16-bit numbers, or fractions of 1 or of 255. Raises `HiclError` for any others.
+    """
     if not {"red", "green", "blue"} <= set(vertex.dtype.names):
         return None
     color = np.stack([vertex[name] for name in ("red", "green", "blue")], axis=1)
-    if color.dtype.kind == "f":
-        color = np.round(255 * np.clip(color, 0, 1))
+    low, high = color.min(), color.max()
+    if color.dtype.kind == "f" and 0 <= low and high <= 1:
+        color = np.round(255 * color)
+    elif color.dtype == np.uint16 and high > 255:
+        color = color >> 8
+    elif not (0 <= low and high <= 255):  # NaN too
+        raise HiclError(f"{path}: colours from {low} to {high}; write them as 0 to 255, or as fractions of 1")
     return color.astype(np.uint8)
 
 

@@ -162,7 +162,7 @@ class RGBDScene:
             except HiclError as error:
                 raise HiclError(f"{self.folder}: {error}; is --depth-scale right?") from None
         vertex, faces = ply.read_ply(self._ply)
-        xyz, rgb = ply.xyz(vertex, self._ply), ply.rgb(vertex)
+        xyz, rgb = ply.xyz(vertex, self._ply), ply.rgb(vertex, self._ply)
         normal = None
         if {"nx", "ny", "nz"} <= set(vertex.dtype.names):
             normal = unit(np.stack([vertex[axis] for axis in ("nx", "ny", "nz")], axis=1).astype(np.float32))

@@ -128,7 +128,7 @@ class ScanNetScene:
     def points(self) -> Points:
         path = self._file("_vh_clean_2.ply")
         vertex, faces = ply.read_ply(path)
-        rgb = ply.rgb(vertex)
+        rgb = ply.rgb(vertex, path)
         if rgb is None:
             raise HiclError(f"{path}: no vertex colours")
         return Points(ply.xyz(vertex, path), rgb, faces, self._labels(len(vertex)))

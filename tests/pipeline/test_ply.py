@@ -33,7 +33,7 @@ def by_hand(path, style="binary_little_endian", vertices=3, faces=1, face_header
 def test_mesh(tmp_path, layout):
     vertex, faces = ply.read_ply(write_ply(tmp_path / "a.ply", **layout))
     np.testing.assert_array_equal(ply.xyz(vertex, tmp_path), XYZ)
-    np.testing.assert_array_equal(ply.rgb(vertex), RGB)
+    np.testing.assert_array_equal(ply.rgb(vertex, tmp_path), RGB)
     np.testing.assert_array_equal(faces, FACES)
     assert faces.dtype == np.int32 and ply.xyz(vertex, tmp_path).dtype == np.float32
     assert ply.vertex_count(tmp_path / "a.ply") == 5
@@ -44,7 +44,7 @@ def test_mesh(tmp_path, layout):
 def test_cloud(tmp_path, layout, faces):
     vertex, found = ply.read_ply(write_ply(tmp_path / "a.ply", faces=faces, rgb=None, **layout))
     assert len(vertex) == 5 and found is None
-    assert ply.rgb(vertex) is None
+    assert ply.rgb(vertex, tmp_path) is None
 
 
 @layouts
@@ -125,7 +125,7 @@ def test_any_damage_is_an_error_of_ours(tmp_path, layout, data):
     try:
         vertex, faces = ply.read_ply(path)
         xyz = ply.xyz(vertex, path)
-        ply.rgb(vertex)
+        ply.rgb(vertex, tmp_path)
     except HiclError as error:
         assert "bad.ply" in str(error) and "\n" not in str(error)
     else:
@@ -189,7 +189,20 @@ def test_missing_or_a_folder(tmp_path):
                 read(path)
 
 
-def test_colours_as_fractions():
+def test_colours_in_other_units(tmp_path):
+    def read(kind, values):
+        vertex = np.zeros(3, [(name, kind) for name in ("red", "green", "blue")])
+        vertex["red"] = values
+        return ply.rgb(vertex, tmp_path / "a.ply")[:, 0].tolist()
+
+    assert read("f4", [0, 0.5, 1]) == [0, 128, 255] and read("f8", [0, 128, 255]) == [0, 128, 255]
+    assert read("u2", [0, 32768, 65535]) == [0, 128, 255] and read("i4", [0, 128, 255]) == [0, 128, 255]
+    for kind, values in (("f4", [0, 1, 65535]), ("f4", [0, 1, np.nan]), ("f4", [-1, 0, 1]), ("i4", [0, 1, 256])):
+        with pytest.raises(HiclError, match=r"a\.ply: colours from"):
+            read(kind, values)
+
+
+def test_colours_as_fractions(tmp_path):
     vertex = np.zeros(2, [("red", "f4"), ("green", "f4"), ("blue", "f4")])
-    vertex["red"], vertex["green"] = [1, 0.5], [-1, 7]
-    np.testing.assert_array_equal(ply.rgb(vertex), [[255, 0, 0], [128, 255, 0]])
+    vertex["red"], vertex["green"] = [1, 0.5], [0, 1]
+    np.testing.assert_array_equal(ply.rgb(vertex, tmp_path), [[255, 0, 0], [128, 255, 0]])

@@ -33,16 +33,16 @@ def root(tmp_path):
 def made(root, teacher):
     def make(out, classes, **settings):
         source = Source("rgbd", root, [(scene, "test") for scene in rgbd.find_scenes(root)], ())
-        config = PreprocessConfig(short_side=64, **teacher, **settings)
+        config = PreprocessConfig(**(teacher | settings))
         preprocess(source, out, config, classes, 1, "cpu", say=lambda _: None)
         return out
 
     return make
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_relabelling_gives_the_bytes_of_a_full_run(made, root, tmp_path, teacher, workers):
-    cache, fresh = made(tmp_path / "cache", OLD), made(tmp_path / "fresh", NEW)
+@pytest.mark.parametrize("workers, short_side", [(1, None), (2, 64)])
+def test_relabelling_gives_the_bytes_of_a_full_run(made, root, tmp_path, teacher, workers, short_side):
+    cache, fresh = (made(tmp_path / name, words, short_side=short_side) for name, words in (("c", OLD), ("f", NEW)))
     shutil.rmtree(root)  # the images are gone
     summary = relabel.relabel(cache, NEW, **teacher, workers=workers, device="cpu")
     assert sorted(summary.done) == ["corner0", "corner1"]
@@ -77,11 +77,23 @@ def test_a_relabelling_cut_off_is_finished_by_the_next(made, tmp_path, teacher, 
     assert tree(cache) == tree(fresh)
 
 
+def test_scenes_that_another_teacher_saw_are_left_alone(made, tmp_path, tiny_clip, teacher):
+    cache = made(tmp_path / "cache", OLD)
+    other = {"clip": tiny_clip.resnet.config, "weights": tiny_clip.resnet.weights}
+    source = Source("rgbd", tmp_path, [(scene, "val") for scene in rgbd.find_scenes(tmp_path / "scans")[:1]], ())
+    preprocess(source, cache, PreprocessConfig(**other), OLD, 1, "cpu", say=lambda _: None)
+    summary = relabel.relabel(cache, NEW, **other, workers=1, device="cpu")
+    assert summary.done == ["corner0"] and "another teacher" in summary.failed["corner1"]
+    assert open_cache(cache).scene_ids() == ["corner0"]
+
+
 def test_words_of_another_teacher_are_refused(made, tmp_path, tiny_clip, teacher):
     cache = made(tmp_path / "cache", OLD)
     before = tree(cache)
     with pytest.raises(HiclError, match="came from a file; name it again by --clip and --weights"):
         relabel.relabel(cache, NEW)
+    with pytest.raises(HiclError, match="came from a file; name it again"):
+        relabel.relabel(cache, NEW, clip=teacher["clip"])
     with pytest.raises(HiclError, match="text space of another teacher"):
         relabel.relabel(cache, NEW, clip=tiny_clip.resnet.config, weights=tiny_clip.resnet.weights)
     with pytest.raises(HiclError, match="prompt 'a bad photo of a long long .* tokens that the teacher reads"):

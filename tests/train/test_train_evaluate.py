@@ -23,7 +23,7 @@ def cache(tmp_path_factory):
 def _model(classes=CLASSES, width=16):
     torch.manual_seed(0)
     net = minkunet.build(SMALL, width, torch.device("cpu"))
-    return inference.Model(net, torch.from_numpy(text_embedding(width)), {"classes": list(classes)}, 0.1)
+    return inference.Model(net.eval(), torch.from_numpy(text_embedding(width)), {"classes": list(classes)}, 0.1)
 
 
 def test_scores_equal_scikit_learns_and_a_count_by_hand():

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_rooms import CLASSES, room, text_embedding
 
+from hicl.errors import HiclError
 from hicl.train import inference, minkunet
 from hicl.train.config import ModelConfig
-from hicl.train.kernels import voxelise
+from hicl.train.kernels import grid_shape, voxelise
 
 SMALL = ModelConfig(stem=4, planes=(4, 4, 4, 4, 4, 4, 4, 4))
 
@@ -20,7 +21,7 @@ def _model(width=16, voxel_size=0.1, box_voxels=inference.BOX_VOXELS):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
     text = torch.from_numpy(text_embedding(width))
-    return inference.Model(net, text, {"classes": list(CLASSES)}, voxel_size, box_voxels)
+    return inference.Model(net.eval(), text, {"classes": list(CLASSES)}, voxel_size, box_voxels)
 
 
 def _street(length=60.0, n=20_000):
@@ -72,16 +73,40 @@ def test_boxes_hold_every_voxel_once_with_all_that_is_near(seed, most):
         assert (owner[rows[inside]] == -1).all() and (corner % 16 == 0).all() and (coords[rows] >= corner).all()
         owner[rows[inside]] = number
         own = coords[rows[inside]]
-        reach = ((coords >= own.min(0) - 93) & (coords <= own.max(0) + 93)).all(axis=1)
+        low, high = own.min(0) // 16 * 16 - 93, own.max(0) // 16 * 16 + 15 + 93
+        reach = ((coords >= low) & (coords <= high)).all(axis=1)
         assert np.isin(np.flatnonzero(reach), rows).all()
     assert (owner >= 0).all()
+
+
+def test_a_thin_wide_cloud_is_cut_where_its_grid_would_be_too_large():
+    """spconv's cell numbers are 32-bit integers, which would overflow without a word."""
+    rng = np.random.default_rng(0)
+    coords = np.unique(rng.integers(0, (6000, 6000, 1500), (500, 3)), axis=0).astype(np.int32)
+    for rows, _, corner in inference.boxes(coords, 10**6):
+        assert np.prod(np.array(grid_shape(coords[rows] - corner), np.int64)) < 2**31
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    model, xyz, rgb = _model(), np.zeros((5, 3), np.float32), np.zeros((5, 3), np.uint8)
+    for bad in ((xyz, rgb / 255), (xyz, rgb[:4]), (xyz[:, :2], rgb[:, :2])):
+        with pytest.raises(ValueError, match="expected float32"):
+            model.predict(*bad)
+    for words in (np.zeros((0, 16)), np.zeros((3, 15)), np.zeros((70_000, 16))):
+        with pytest.raises(ValueError, match="text: expected"):
+            model.predict(xyz, rgb, words)
+
+
+def test_only_a_finished_model_is_loaded(tmp_path):
+    for name in ("state-00000200.safetensors", "old.safetensors"):
+        with pytest.raises(HiclError, match="not a finished model"):
+            inference.load(tmp_path / name)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_nothing_beyond_the_halo_reaches_a_voxel(axis):
     """The dependence measured by autograd, on a wire along an axis, for both ends of a coarsest cell."""
     model = _model()
-    model.net.eval()
     coords = np.zeros((400, 4), np.int32)
     coords[:, 1 + axis] = np.arange(400)
     grid = [16, 16, 16]
