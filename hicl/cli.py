@@ -9,16 +9,19 @@ import typer
 from hicl import scene_cli, train_cli, view
 from hicl.errors import HiclError
 
+# As rich's markup, a "[default: …]" in a help text would vanish.
+_PLAIN = {"no_args_is_help": True, "rich_markup_mode": None}
+
 app = typer.Typer(
     help="Label-free 3D semantic segmentation: HICL (CVPR 2024), from raw scans to a trained network.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    **_PLAIN,
 )
-preprocess_app = typer.Typer(help="Raw scans to a cache of points, sets and labels.", no_args_is_help=True)
-report_app = typer.Typer(help="How good what is in a cache is.", no_args_is_help=True)
+preprocess_app = typer.Typer(help="Raw scans to a cache of points, sets and labels.", **_PLAIN)
+report_app = typer.Typer(help="How good what is in a cache is.", **_PLAIN)
 app.add_typer(preprocess_app, name="preprocess")
-figure_app = typer.Typer(help="Pictures for a paper, drawn without a display.", no_args_is_help=True)
+figure_app = typer.Typer(help="Pictures for a paper, drawn without a display.", **_PLAIN)
 app.add_typer(report_app, name="report")
 app.add_typer(figure_app, name="figure")
 figure_app.command("scene")(scene_cli.figure_scene)

@@ -113,6 +113,7 @@ def test_help_is_light(tmp_path):
     code += "print([m for m in ('torch', 'numpy', 'zarr', 'numba', 'open_clip') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"
+    assert "[default: the first]" in hicl("export", "--help", cwd=tmp_path).stdout
 
 
 def test_a_users_own_train_py_is_never_imported(tmp_path):
