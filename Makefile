@@ -21,7 +21,7 @@ JOBS ?= 1
 else
 CACHE := $(WORK)/miniature-cache
 PRESET := miniature
-JOBS ?= 2
+JOBS ?= 3
 endif
 
 .PHONY: setup test lint benchmark teacher cache reproduce-table2 clean
