@@ -235,10 +235,18 @@ def test_ctrl_c_ends_it(cache):
     pytest.importorskip("viser")
     code = "import typer, hicl.view\ntyper.run(hicl.view.view)"
     command = [sys.executable, "-uc", code, str(cache), "--port", "0", "--max-points", "5"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        lines = [process.stdout.readline(), process.stdout.readline()]
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=30)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    def heed() -> None:  # where tests run in the background, Ctrl-C is switched off, and children inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with subprocess.Popen(command, preexec_fn=heed, **pipes) as process:
+        try:
+            lines = [process.stdout.readline(), process.stdout.readline()]
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert lines[0] == "5 of 7 points, drawn at random; --max-points takes more\n"
     assert re.fullmatch(r"a: http://127\.0\.0\.1:\d+ \(Ctrl-C ends it\)\n", lines[1])
     assert (rest, errors, process.returncode) == ("", "", 0)
