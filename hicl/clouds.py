@@ -8,8 +8,6 @@ import numpy as np
 from hicl.errors import HiclError
 from hicl.files import replacing
 
-MOST_CELLS = (1 << 20) - 1  # voxels along an axis, of `hicl.train.kernels.voxelise`
-
 
 @dataclass(frozen=True)
 class Cloud:
@@ -50,21 +48,28 @@ def read_cloud(path: Path, voxel_size: float, scale: float | None = None) -> Clo
             f"{path}: coordinates up to {far:.4g} m as 32-bit floats, too coarse for voxels of {voxel_size} m;"
             " subtract an offset, or write them as doubles"
         )
-    origin = np.floor(points.min(axis=0)) if far > FAR else np.zeros(3)
-    xyz = (points - origin).astype(np.float32)
+    xyz, origin = near_zero(points)
     if scale is None:
         _assert_metres(xyz, voxel_size, path)
     return Cloud(xyz, rgb, faces, origin)
 
 
+def near_zero(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [N, 3] as float32 from an origin, float64 [3]: 0 unless they lie so far off that digits would be lost."""
+    origin = np.floor(points.min(axis=0)) if np.abs(points).max() > _FAR else np.zeros(3)
+    return (points - origin).astype(np.float32), origin
+
+
 # Beyond so many metres float32 steps by more than a millimetre.
-FAR = 8192.0
+_FAR = 8192.0
 _UNIT = "give the metres of a unit by --scale, 0.001 for millimetres"
 
 
 def _assert_extent(extent: np.ndarray, voxel_size: float, path: Path) -> None:
-    if not extent.max() < voxel_size * MOST_CELLS:
-        raise HiclError(f"{path}: {_size(extent)} m, more than {MOST_CELLS:,} voxels of {voxel_size} m: {_UNIT}")
+    from hicl.train.kernels import MOST_VOXELS
+
+    if not extent.max() < voxel_size * (MOST_VOXELS - 1):
+        raise HiclError(f"{path}: {_size(extent)} m, more than {MOST_VOXELS - 1:,} voxels of {voxel_size} m: {_UNIT}")
 
 
 def _assert_metres(xyz: np.ndarray, voxel_size: float, path: Path) -> None:

@@ -89,12 +89,11 @@ def predict_file(
     share = np.bincount(prediction.label, minlength=len(names)) / len(prediction.label)
     found = [index for index in np.argsort(-share, kind="stable") if share[index] > 0]
     lines = [(f"{names[index]} {100 * share[index]:.1f} %", colors[index]) for index in found]
-    arrays = {"label": prediction.label, "score": prediction.score, "classes": np.array(names)}
     # All are written before the first takes its place.
-    with replacing(out) as ply, replacing(out.with_suffix(".npz")) as npz, replacing(legend_of(out)) as png:
-        write_ply(ply, replace(cloud, rgb=colors[prediction.label]), prediction.label, names)
-        np.savez(npz, **arrays)
+    with replacing(out.with_suffix(".npz")) as npz, replacing(legend_of(out)) as png:
+        np.savez(npz, label=prediction.label, score=prediction.score, classes=np.array(names))
         picture.sheet([], lines).save(png)
+        write_ply(out, replace(cloud, rgb=colors[prediction.label]), prediction.label, names)
     told = ", ".join(name for name, _ in lines[:8]) + (f", and {len(lines) - 8} more" if len(lines) > 8 else "")
     return f"{out}: {len(cloud.xyz):,} points: {told}\nlabels and scores: {out.with_suffix('.npz')}"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hicl.cache.reader import CacheReader, SceneReader, open_cache
 from hicl.cache.schema import NO_LABEL
-from hicl.clouds import FAR
+from hicl.clouds import near_zero, read_cloud
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.picture import class_colors, heat, set_colors
 
@@ -216,8 +216,7 @@ def of_ply(
     from hicl.pipeline.datasets import ply
 
     vertex, _ = ply.read_ply(path)
-    points = ply.xyz(vertex, path, np.float64)
-    xyz = (points - points.min(axis=0)).astype(np.float32) if np.abs(points).max() > FAR else points.astype(np.float32)
+    xyz, _ = near_zero(ply.xyz(vertex, path, np.float64))
     rgb, upward = ply.rgb(vertex, path), axis(up or "z")
     layers = {} if rgb is None else {"colours": Layer(rgb)}
     if "label" in vertex.dtype.names:
@@ -229,7 +228,6 @@ def of_ply(
         layers["similarity"] = Layer(heat(vertex["similarity"]), note="dark to bright: little to much alike")
     search = None
     if model is not None:
-        from hicl.clouds import read_cloud
         from hicl.predict import embed_query
 
         cloud = read_cloud(path, model.voxel_size, scale)  # checks the unit and that there are colours

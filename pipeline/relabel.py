@@ -54,11 +54,13 @@ def relabel(
     device = checked_device(device)
     summary = Summary()
     with CacheWriter(path, cache.dataset) as writer:
-        identity = _identity(writer, teacher)
+        published = {scene: writer.attributes(scene) for scene in writer.published()}
+        identity = _identity(published, writer.root["text_fingerprint"], teacher)
+        if identity is None:
+            raise HiclError(f"{path}: no scene holds features of its teacher; run `hicl preprocess` again")
         text_fingerprint = fingerprint.text(identity, classes)
         jobs = []
-        for scene in writer.published():
-            attributes = writer.attributes(scene)
+        for scene, attributes in published.items():
             if attributes.get("teacher") != identity:
                 summary.failed[scene] = f"{path}: scene {scene}: seen by another teacher; preprocess it again"
                 continue
@@ -82,19 +84,17 @@ def relabel(
         finally:
             # What a preprocess said of a scene that failed stays said: its labels are new, its scan isn't.
             rows = {row["scene"]: (row["split"], row["error"]) for row in manifest.read(path)}
-            touched = {scene: rows.get(scene, (writer.attributes(scene)["split"], "")) for scene in writer.published()}
+            touched = {scene: rows.get(scene, (about["split"], "")) for scene, about in published.items()}
             touched |= {scene: (touched[scene][0], error) for scene, error in summary.failed.items()}
             writer.write_manifest(touched)
     return summary
 
 
-def _identity(writer: CacheWriter, teacher: TeacherConfig) -> dict:
+def _identity(published: dict[str, dict], text_fingerprint: str, teacher: TeacherConfig) -> dict | None:
     """What the teacher of a cache's current scenes was asked for; with none left, as after a break, of any scene."""
     model = teacher.identity()
-    scenes = [writer.attributes(scene) for scene in writer.published()]
-    scenes.sort(key=lambda scene: scene["stages"]["text"] != writer.root["text_fingerprint"])
-    for scene in scenes:
+    for scene in sorted(published.values(), key=lambda scene: scene["stages"]["text"] != text_fingerprint):
         identity = scene.get("teacher")
         if identity and all(identity[key] == model[key] for key in ("clip", "weights")):
             return identity
-    raise HiclError(f"{writer.path}: no scene holds features of its teacher; run `hicl preprocess` again")
+    return None

@@ -6,7 +6,6 @@ text embedding: all that inference needs, and no tensor of a correlation head).
 """
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -15,21 +14,20 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hicl.errors import HiclError
+from hicl.files import replacing
 
 MODEL_FORMAT, STATE_FORMAT, VERSION = "hicl-model", "hicl-state", 1
 
 
 def replace_text(path: Path, text: str) -> None:
     """Write a file so that a reader, or a kill, sees the old or the new text and nothing between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _replace_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
 
 
 def save_state(run: Path, step: int, tensors: dict[str, torch.Tensor], meta: dict) -> None:

@@ -12,6 +12,7 @@ from hicl.cache.schema import NO_LABEL
 
 kernel = partial(numba.njit, cache=True, fastmath=False, nogil=True, error_model="numpy")
 
+MOST_VOXELS = 1 << 20  # along an axis: three such numbers make one key
 GRID_MULTIPLE = 16  # the network halves its grid four times
 
 
@@ -91,7 +92,7 @@ def voxelise(xyz: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.ndarray
         raise ValueError("points must be finite, and at least one")
     # float64: in float32 a shared division can put equal points of two copies of a scene in different cells.
     scaled = (np.asarray(xyz, np.float64) - xyz.min(axis=0).astype(np.float64)) / voxel_size
-    if scaled.max() >= 1 << 20:
+    if scaled.max() >= MOST_VOXELS:
         raise ValueError(f"a scene of {scaled.max() * voxel_size:.0f} m is too large for voxels of {voxel_size} m")
     coords = scaled.astype(np.int64)
     cells = (coords[:, 0] << 40) | (coords[:, 1] << 20) | coords[:, 2]
