@@ -7,7 +7,7 @@ import numpy as np
 from hicl.errors import HiclError
 
 FORMAT = "hicl-cache"
-VERSION = 1
+VERSION = 2
 NO_LABEL = 255
 MAX_CLASSES = 255
 
@@ -19,8 +19,8 @@ class ArraySpec:
     """One array of a scene.
 
     shape: a number, or a letter that has one value in a scene (N points, F frames, P pairs; h, w, d teacher grid).
-    mapped: stored uncompressed in one chunk, so that a local reader maps the file into memory; the others are sharded
-    and compressed, one inner chunk a frame or 4,096 rows. stage: the stage that writes it.
+    mapped: stored as it is, so that a local reader maps the file into memory: what wouldn't shrink; the others are
+    compressed. stage: the stage that writes it.
     """
 
     name: str
@@ -43,25 +43,23 @@ SCENE_ARRAYS = {
         ArraySpec("views/intrinsics", "<f8", ("F", 4), "views", mapped=False),
         ArraySpec("views/size", "<i4", ("F", 2), "views", mapped=False),
         ArraySpec("pairs/indptr", "<i8", ("F+1",), "views", mapped=True),
-        ArraySpec("pairs/point", "<i4", ("P",), "views", mapped=True),
+        ArraySpec("pairs/point", "<i4", ("P",), "views", mapped=False),
         ArraySpec("pairs/pixel", "<u2", ("P", 2), "views", mapped=False),
-        ArraySpec("sets/id", "<i4", ("N",), "sets", mapped=True),
-        ArraySpec("features/grid", "<f2", ("F", "h", "w", "d"), "features", mapped=False, required=False),
-        ArraySpec("pairs/raw", "|u1", ("P",), "labels", mapped=True),
-        ArraySpec("pairs/refined", "|u1", ("P",), "labels", mapped=True),
+        ArraySpec("sets/id", "<i4", ("N",), "sets", mapped=False),
+        ArraySpec("features/grid", "|i1", ("F", "h", "w", "d"), "features", mapped=False, required=False),
+        ArraySpec("features/scale", "<f4", ("F", "h", "w"), "features", mapped=False, required=False),
+        ArraySpec("pairs/raw", "|u1", ("P",), "labels", mapped=False),
+        ArraySpec("pairs/refined", "|u1", ("P",), "labels", mapped=False),
     )
 }
 
 
 def chunking(spec: ArraySpec, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """(inner chunks, shard) for an array of this shape; shard None means one plain chunk."""
+    """(chunks, shard) for an array of this shape: one chunk for all; of the features, one a frame, in one shard."""
     full = tuple(max(1, length) for length in shape)
-    if spec.mapped:
-        return full, None
-    rows = 1 if spec.name == "features/grid" else 4096
-    rows = min(rows, full[0])
-    shard_rows = -(-full[0] // rows) * rows  # a shard holds whole inner chunks
-    return (rows, *full[1:]), (shard_rows, *full[1:])
+    if spec.name == "features/grid":
+        return (1, *full[1:]), full
+    return full, None
 
 
 def validate(arrays: dict[str, np.ndarray], n_classes: int, where: str) -> None:
@@ -85,6 +83,8 @@ def validate(arrays: dict[str, np.ndarray], n_classes: int, where: str) -> None:
             if length != expected:
                 raise HiclError(f"{where}: {name} has shape {array.shape}, expected {spec.shape} with {sizes}")
     missing = [spec.name for spec in SCENE_ARRAYS.values() if spec.required and spec.name not in arrays]
+    features = {"features/grid", "features/scale"}
+    missing += sorted(features - set(arrays)) if features & set(arrays) else []
     if missing:
         raise HiclError(f"{where}: {missing[0]} is missing")
     indptr = arrays["pairs/indptr"]

@@ -24,13 +24,17 @@ _TEXT = ".text"  # the text's name while it is exchanged: no scene's folder is c
 def write_arrays(group_path: Path, arrays: dict[str, np.ndarray], attributes: dict) -> None:
     """Write arrays and attributes into a Zarr v3 group."""
     import zarr
+    from zarr.codecs import BloscCodec
 
+    # Neighbouring values share their high bits: sorted by bits, those of a whole array shrink to next to nothing.
+    packed = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")
     with zarr.config.set({"array.write_empty_chunks": True}):
         group = zarr.open_group(group_path, mode="a", zarr_format=3)
         for name, array in arrays.items():
-            chunks, shards = chunking(SCENE_ARRAYS[name], array.shape)
-            compress = {} if shards else {"compressors": None}
-            group.create_array(name, data=array, chunks=chunks, shards=shards, filters=None, **compress)
+            spec = SCENE_ARRAYS[name]
+            chunks, shards = chunking(spec, array.shape)
+            compressors = None if spec.mapped else packed
+            group.create_array(name, data=array, chunks=chunks, shards=shards, filters=None, compressors=compressors)
         group.update_attributes(attributes)
 
 

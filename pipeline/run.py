@@ -96,7 +96,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> dict[str
     if "labels" in todo:
         known = old | arrays
         if job.teacher is not None:
-            raw = stages.label_from_features(known["features/grid"], job.text, known)
+            raw = stages.label_from_features(job.text, known)
         else:
             raw = stages.label_from_images(job.label_files, len(job.text), known)
         arrays |= stages.make_labels(raw, known, config)
