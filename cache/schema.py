@@ -19,37 +19,37 @@ class ArraySpec:
     """One array of a scene.
 
     shape: a number, or a letter that has one value in a scene (N points, F frames, P pairs; h, w, d teacher grid).
-    mapped: stored as it is, so that a local reader maps the file into memory: what wouldn't shrink; the others are
-    compressed. stage: the stage that writes it.
+    stage: the stage that writes it. codec: how Blosc packs it, for training so that it unpacks fastest, the rest so that
+    it is smallest; None: stored as it is, so that a local reader maps the file into memory.
     """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
     stage: str
-    mapped: bool
+    codec: str | None
     required: bool = True
 
 
 SCENE_ARRAYS = {
     spec.name: spec
     for spec in (
-        ArraySpec("points/xyz", "<f4", ("N", 3), "points", mapped=True),
-        ArraySpec("points/rgb", "|u1", ("N", 3), "points", mapped=True),
-        ArraySpec("points/normal", "<f4", ("N", 3), "points", mapped=False),
-        ArraySpec("points/label", "|u1", ("N",), "points", mapped=False, required=False),
-        ArraySpec("views/frame", "<i4", ("F",), "views", mapped=False),
-        ArraySpec("views/pose", "<f8", ("F", 4, 4), "views", mapped=False),
-        ArraySpec("views/intrinsics", "<f8", ("F", 4), "views", mapped=False),
-        ArraySpec("views/size", "<i4", ("F", 2), "views", mapped=False),
-        ArraySpec("pairs/indptr", "<i8", ("F+1",), "views", mapped=True),
-        ArraySpec("pairs/point", "<i4", ("P",), "views", mapped=False),
-        ArraySpec("pairs/pixel", "<u2", ("P", 2), "views", mapped=False),
-        ArraySpec("sets/id", "<i4", ("N",), "sets", mapped=False),
-        ArraySpec("features/grid", "|i1", ("F", "h", "w", "d"), "features", mapped=False, required=False),
-        ArraySpec("features/scale", "<f4", ("F", "h", "w"), "features", mapped=False, required=False),
-        ArraySpec("pairs/raw", "|u1", ("P",), "labels", mapped=False),
-        ArraySpec("pairs/refined", "|u1", ("P",), "labels", mapped=False),
+        ArraySpec("points/xyz", "<f4", ("N", 3), "points", codec=None),
+        ArraySpec("points/rgb", "|u1", ("N", 3), "points", codec=None),
+        ArraySpec("points/normal", "<f4", ("N", 3), "points", codec="zstd"),
+        ArraySpec("points/label", "|u1", ("N",), "points", codec="zstd", required=False),
+        ArraySpec("views/frame", "<i4", ("F",), "views", codec="zstd"),
+        ArraySpec("views/pose", "<f8", ("F", 4, 4), "views", codec="zstd"),
+        ArraySpec("views/intrinsics", "<f8", ("F", 4), "views", codec="zstd"),
+        ArraySpec("views/size", "<i4", ("F", 2), "views", codec="zstd"),
+        ArraySpec("pairs/indptr", "<i8", ("F+1",), "views", codec=None),
+        ArraySpec("pairs/point", "<i4", ("P",), "views", codec="lz4hc"),
+        ArraySpec("pairs/pixel", "<u2", ("P", 2), "views", codec="zstd"),
+        ArraySpec("sets/id", "<i4", ("N",), "sets", codec="lz4hc"),
+        ArraySpec("features/grid", "|i1", ("F", "h", "w", "d"), "features", codec="zstd", required=False),
+        ArraySpec("features/scale", "<f4", ("F", "h", "w"), "features", codec="zstd", required=False),
+        ArraySpec("pairs/raw", "|u1", ("P",), "labels", codec="lz4hc"),
+        ArraySpec("pairs/refined", "|u1", ("P",), "labels", codec="lz4hc"),
     )
 }
 

@@ -17,6 +17,8 @@ from hicl.cache import manifest
 from hicl.cache.schema import FORMAT, MAX_CLASSES, SCENE_ARRAYS, VERSION, chunking, validate
 from hicl.errors import HiclError
 
+_LEVELS = {"zstd": 5, "lz4hc": 9}
+
 SCENES, STAGING, REPLACED = "scenes", ".staging", ".replaced"
 _TEXT = ".text"  # the text's name while it is exchanged: no scene's folder is called so
 
@@ -26,15 +28,14 @@ def write_arrays(group_path: Path, arrays: dict[str, np.ndarray], attributes: di
     import zarr
     from zarr.codecs import BloscCodec
 
-    # Neighbouring values share their high bits: sorted by bits, those of a whole array shrink to next to nothing.
-    packed = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")
     with zarr.config.set({"array.write_empty_chunks": True}):
         group = zarr.open_group(group_path, mode="a", zarr_format=3)
         for name, array in arrays.items():
             spec = SCENE_ARRAYS[name]
             chunks, shards = chunking(spec, array.shape)
-            compressors = None if spec.mapped else packed
-            group.create_array(name, data=array, chunks=chunks, shards=shards, filters=None, compressors=compressors)
+            # Neighbouring values share their high bytes: sorted by bytes, those shrink to next to nothing.
+            packed = spec.codec and BloscCodec(cname=spec.codec, clevel=_LEVELS[spec.codec], shuffle="shuffle")
+            group.create_array(name, data=array, chunks=chunks, shards=shards, filters=None, compressors=packed)
         group.update_attributes(attributes)
 
 

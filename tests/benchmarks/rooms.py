@@ -8,7 +8,7 @@ import numpy as np
 
 from hicl.pipeline.datasets.scene import Camera
 from hicl.pipeline.miniature import mesh, scan
-from hicl.pipeline.miniature.render import draw_light, look, measure_depth
+from hicl.pipeline.miniature.render import draw_light, look, measure_depth, photograph
 from hicl.pipeline.miniature.rooms import build_room
 from hicl.pipeline.miniature.solids import pack
 from hicl.pipeline.miniature.walk import walk
@@ -19,13 +19,16 @@ DEPTH = Camera(fx=283, fy=283, cx=158.9, cy=119.7, height=240, width=320)
 
 @dataclass
 class Room:
-    """xyz float32 [N, 3], rgb uint8 [N, 3], faces int32 [T, 3]; poses float64 [F, 4, 4]; depth float32 [F, h, w]."""
+    """xyz float32 [N, 3] metres, rgb uint8 [N, 3], label uint16 [N] NYU40 ids, faces int32 [T, 3]; poses float64
+    [F, 4, 4], depth float32 [F, h, w] metres of the camera DEPTH, color uint8 [F, H, W, 3] of COLOR."""
 
     xyz: np.ndarray
     rgb: np.ndarray
+    label: np.ndarray
     faces: np.ndarray
     poses: np.ndarray
     depth: np.ndarray
+    color: np.ndarray
 
 
 def scannet_sized(frames: int = 100, seed: int = 0, index: int = 0, cell: float = 0.0222) -> Room:
@@ -36,11 +39,12 @@ def scannet_sized(frames: int = 100, seed: int = 0, index: int = 0, cell: float 
     light = draw_light(rng, room)
     with mock.patch.object(mesh, "CELL", cell):
         field = mesh.distance_field(room, solids)
-        xyz, rgb, _, faces = scan.scan_surface(rng, room, solids, field, light)
+        xyz, rgb, label, faces = scan.scan_surface(rng, room, solids, field, light)
         poses = walk(rng, room, solids, frames)
-        views = (look(solids, field, light, DEPTH, pose) for pose in poses)
-        depth = np.stack([measure_depth(rng, view) for view in views])
-    return Room(xyz.astype(np.float32), rgb, faces, np.stack(poses), depth.astype(np.float32) / 1000)
+        depth = [measure_depth(rng, look(solids, field, light, DEPTH, pose)) for pose in poses]
+        color = [photograph(rng, look(solids, field, light, COLOR, pose).color) for pose in poses]
+    meters = np.stack(depth).astype(np.float32) / 1000
+    return Room(xyz.astype(np.float32), rgb, label, faces, np.stack(poses), meters, np.stack(color))
 
 
 def write_ply(room: Room, path: Path) -> None:

@@ -11,7 +11,7 @@ from hicl.cache.schema import SCENE_ARRAYS
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError
 
-MAPPED = [name for name, spec in SCENE_ARRAYS.items() if spec.mapped]
+MAPPED = [name for name, spec in SCENE_ARRAYS.items() if spec.codec is None]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ OPTIONAL = {"points/label", "features/grid", "features/scale"}
 
 
 def test_the_table_is_the_specification():
-    found = {name: (np.dtype(s.dtype).name, len(s.shape), s.mapped) for name, s in SCENE_ARRAYS.items()}
+    found = {name: (np.dtype(s.dtype).name, len(s.shape), s.codec is None) for name, s in SCENE_ARRAYS.items()}
     assert found == SPEC
     assert {name for name, s in SCENE_ARRAYS.items() if not s.required} == OPTIONAL
     assert all(name == s.name for name, s in SCENE_ARRAYS.items())
