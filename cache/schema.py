@@ -19,8 +19,8 @@ class ArraySpec:
     """One array of a scene.
 
     shape: a number, or a letter that has one value in a scene (N points, F frames, P pairs; h, w, d teacher grid).
-    stage: the stage that writes it. codec: how Blosc packs it, for training so that it unpacks fastest, the rest so that
-    it is smallest; None: stored as it is, so that a local reader maps the file into memory.
+    stage: the stage that writes it. codec: how Blosc packs it: what training reads, to unpack fast, the rest, to be
+    small; None: stored as it is, so that a local reader maps the file into memory.
     """
 
     name: str

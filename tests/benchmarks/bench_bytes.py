@@ -125,7 +125,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         scenes, plain = [], []
         for index in range(options.rooms):
-            room = scannet_sized(FRAMES, seed=3, index=index, cell=0.0207)
+            room = scannet_sized(FRAMES, seed=3, index=index, cell=0.0213)
             arrays, grid = scene_arrays(room, teacher, text)
             for bits, total in changed.items():
                 total += changed_labels(arrays, grid, text, bits)

@@ -337,6 +337,41 @@ def recordings(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     yield Stage(".sens, index and decode", on, ours, {"official": (lambda: read_official(path, step), 1)}, limit)
 
 
+def teachers(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
+    """ViT-B/16 with random weights: the time doesn't depend on them."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    from hicl.pipeline.maskclip import Teacher
+    from hicl.pipeline.teacher import TeacherConfig
+
+    torch.set_num_threads(1)
+    name, count, side = "ViT-B-16-quickgelu", 8, 224
+    model = open_clip.create_model(name, pretrained=None, load_weights=False).eval()
+    save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, folder / "vit.safetensors")
+    teacher = Teacher(TeacherConfig(name, str(folder / "vit.safetensors"), short_side=side))
+    images = [image[:, :240] for image in room.color[:count]]
+    pixels = torch.randn(count, 3, side, side)
+
+    @torch.inference_mode()
+    def pooled() -> np.ndarray:
+        return model.encode_image(pixels).numpy()
+
+    assert teacher.encode_images(images).shape == (count, 14, 14, 512)
+    # Width 768, 12 blocks of 12 products with 768 x 768, and the attention's two over 197 tokens.
+    tokens = 14 * 14 + 1
+    flops = 2.0 * count * 12 * tokens * (12 * 768**2 + 2 * tokens * 768)
+    on = f"{count} images 224x224, ViT-B/16, dense"
+    yield Stage(
+        "teacher",
+        on,
+        lambda: teacher.encode_images(images),
+        {"open_clip, pooled": (pooled, 1)},
+        machine.multiplying(flops),
+    )
+
+
 STAGES = {
     "sets": sets,
     "pairs": pairs,
@@ -345,6 +380,7 @@ STAGES = {
     "voxels": voxels,
     "votes": votes,
     "sens": recordings,
+    "teacher": teachers,
 }
 
 
