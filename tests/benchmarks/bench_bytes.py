@@ -35,6 +35,7 @@ from hicl.pipeline.teacher import MINIATURE, TeacherConfig
 from hicl.processes import pool
 
 SCANS, FRAMES = 1513, 16
+BITS = (16, 8, 6, 4)
 TRAINING = ("points/xyz", "points/rgb", "sets/id", "pairs/indptr", "pairs/point", "pairs/refined")
 PATCHES, WIDTH = (15, 20), 512
 
@@ -73,8 +74,8 @@ def rounded(grid: np.ndarray, bits: int) -> np.ndarray:
     return np.rint(grid / scale) * scale
 
 
-def changed_labels(arrays: dict, grid: np.ndarray, text: np.ndarray, bits: int) -> tuple[int, int]:
-    """How many pairs have another label, raw and voted, than with the features as the teacher gave them."""
+def changed_labels(arrays: dict, grid: np.ndarray, text: np.ndarray, other: np.ndarray) -> tuple[int, int]:
+    """How many pairs have another label, raw and voted, with other features than those that the teacher gave."""
 
     def labels(seen: np.ndarray) -> np.ndarray:
         indptr, pixel = arrays["pairs/indptr"], arrays["pairs/pixel"]
@@ -83,7 +84,7 @@ def changed_labels(arrays: dict, grid: np.ndarray, text: np.ndarray, bits: int) 
         return np.concatenate([sampling.label_pixels(scores, pixel[a:b], size) for scores, a, b in views])
 
     ballots = arrays["pairs/point"], arrays["pairs/indptr"], arrays["sets/id"]
-    before, after = labels(grid), labels(rounded(grid, bits))
+    before, after = labels(grid), labels(other)
     return int((before != after).sum()), int((refine.vote(before, *ballots) != refine.vote(after, *ballots)).sum())
 
 
@@ -120,15 +121,17 @@ def main() -> None:
     teacher = Teacher(TeacherConfig(MINIATURE, MINIATURE))
     text = teacher.encode_classes(ClassList.of(CLASSES))
     sizes: dict[str, int] = {}
-    changed = {bits: np.zeros(2, int) for bits in (16, 8, 6, 4)}
+    in_bf16 = Teacher(TeacherConfig(MINIATURE, MINIATURE), bf16=True)
+    changed = {name: np.zeros(2, int) for name in (*(f"{bits} bits stored" for bits in BITS), "a teacher in bf16")}
     points = pairs = 0
     with tempfile.TemporaryDirectory(dir=".") as folder:
         scenes, plain = [], []
         for index in range(options.rooms):
             room = scannet_sized(FRAMES, seed=3, index=index, cell=0.0213)
             arrays, grid = scene_arrays(room, teacher, text)
-            for bits, total in changed.items():
-                total += changed_labels(arrays, grid, text, bits)
+            others = [rounded(grid, bits) for bits in BITS] + [in_bf16.encode_images(list(room.color))]
+            for total, other in zip(changed.values(), others, strict=True):
+                total += changed_labels(arrays, grid, text, other)
             arrays |= as_published(grid)
             points, pairs = points + len(room.xyz), pairs + len(arrays["pairs/point"])
             scenes.append(Path(folder) / f"scene{index}")
@@ -150,10 +153,10 @@ def main() -> None:
         for what, names in (("training reads", (*TRAINING, "pairs/raw")), ("everything", sizes)):
             total = sum(sizes[name][0] for name in names) / rooms * SCANS / 1e9
             print(f"{what:<18}{'':>24}{total:>20.2f}")
-        print("\nlabels changed by fewer bits a feature, of the miniature's teacher:   raw   voted")
-        for bits, total in changed.items():
-            print(f"{bits:>4} bits: {'':<56}{total[0] / pairs:>8.3%}{total[1] / pairs:>8.3%}")
-        print("\nms a scene, of what a step of training reads:      warm    cold")
+        print(f"\n{'labels of the miniature teacher changed by':<48}{'raw':>8}{'voted':>8}")
+        for name, total in changed.items():
+            print(f"{name:<48}{total[0] / pairs:>8.3%}{total[1] / pairs:>8.3%}")
+        print(f"\n{'ms a scene, of what a step of training reads':<48}{'warm':>8}{'cold':>8}")
         with pool(1) as worker:
             for name, read, folders in (("raw .npy files", read_npy, plain), ("the cache", read_cache, scenes)):
                 warm, cold = (worker.submit(timed, read, folders, cold).result() for cold in (False, True))
