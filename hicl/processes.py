@@ -1,9 +1,13 @@
-"""Worker processes, the one way this project starts them."""
+"""Worker processes, the one way this project starts them, and what they must not do at the same time."""
 
+import contextlib
+import fcntl
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 
 def cores() -> int:
@@ -26,3 +30,16 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def compiling(kernel: Callable) -> Iterator[None]:
+    """Wait for every other process that compiles into the folder where numba keeps a kernel, also of other machines.
+
+    Two that write there at the same time can take each other's machine code for theirs.
+    """
+    folder = Path(kernel.stats.cache_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "hicl.lock", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
