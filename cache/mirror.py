@@ -37,8 +37,8 @@ class MirroredScene(SceneReader):
         self._name, self._store = name, store
 
     @cached_property
-    def _files(self) -> frozenset[str]:
-        return frozenset(json.loads((self.path / _FILES).read_text()))
+    def _files(self) -> dict[str, int]:
+        return json.loads((self.path / _FILES).read_text())
 
     def has(self, name: str) -> bool:
         return f"{name}/zarr.json" in self._files
@@ -60,9 +60,11 @@ class MirroredScene(SceneReader):
         if not self.path.exists():  # a reader of a newer version has taken it away
             raise _changed(self._store, self._name)
         with tempfile.TemporaryDirectory(prefix=".", dir=self.path) as temporary:
-            files = [file for file in self._files if file.startswith(f"{name}/")]
-            self._store.download(self._name, files, Path(temporary))
-            _assert_same(self._store, self._name, (self.path / "zarr.json").read_bytes())
+            files = {file: size for file, size in self._files.items() if file.startswith(f"{name}/")}
+            try:
+                self._store.download(self._name, files, Path(temporary))
+            finally:  # what a replacement made go wrong is told as what it is
+                _assert_same(self._store, self._name, (self.path / "zarr.json").read_bytes())
             if files:
                 _settle(Path(temporary) / name, self.path / name)
 
@@ -90,7 +92,7 @@ class MirroredCache(CacheReader):
         if path.exists():
             return path
         versions.mkdir(parents=True, exist_ok=True)
-        files = sorted(self._store.files(name))
+        files = self._store.files(name)
         _assert_same(self._store, name, content)
         for old in versions.iterdir():
             if not old.name.startswith(".") and old.name != path.name:  # another process may be faster

@@ -19,7 +19,8 @@ from hicl.errors import HiclError
 PUBLISHING = ".publishing"
 _KEEP = ".keep"  # in what is staged: names of the arrays that stay as they are published
 _AT_ONCE = 32  # requests; each takes tens of milliseconds, nearly all of them waiting
-_PACKAGES = {"s3": "hicl[s3]", "s3a": "hicl[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+# Package of each object store: of file systems without folders, which would take a missing one for a missing bucket.
+_OBJECTS = {"s3": "hicl[s3]", "s3a": "hicl[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
 class RemoteStore:
@@ -31,11 +32,12 @@ class RemoteStore:
         self.url = url.rstrip("/")
         import fsspec
 
+        protocol = self.url.split("://")[0]
+        self._has_folders = protocol not in _OBJECTS
         try:
             self._fs, root = fsspec.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
-            protocol = self.url.split("://")[0]
-            package = _PACKAGES.get(protocol)
+            package = _OBJECTS.get(protocol)
             hint = f"pip install '{package}'" if package else "install the fsspec package for it"
             raise HiclError(f"{self.url}: {_line(error)}; {hint}") from None
         except Exception as error:  # each file system has its own
@@ -57,6 +59,11 @@ class RemoteStore:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+    def _new_path(self, name: str) -> str:
+        if self._has_folders:
+            self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        return self._path(name)
 
     def _each(self, ask: Callable, items: Iterable) -> Iterator:
         """ask(item) of each, many at the same time, in order."""
@@ -81,7 +88,7 @@ class RemoteStore:
     def write(self, name: str, content: bytes) -> None:
         """Replace an object in one step."""
         with self._asking():
-            self._fs.pipe_file(self._path(name), content)
+            self._fs.pipe_file(self._new_path(name), content)
 
     def files(self, folder: str) -> dict[str, int]:
         """Name below the folder, and bytes, of every object there."""
@@ -104,11 +111,18 @@ class RemoteStore:
                 return []
         return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
 
-    def download(self, folder: str, names: list[str], target: Path) -> None:
-        """Fetch objects below a folder to the same names below a local one."""
-        for name in names:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-        self._all(lambda name: self._fs.get_file(self._path(f"{folder}/{name}"), str(target / name)), names)
+    def download(self, folder: str, sizes: dict[str, int], target: Path) -> None:
+        """Fetch objects below a folder, of as many bytes, to the same names below a local one."""
+
+        def fetch(name: str) -> None:
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fs.get_file(self._path(f"{folder}/{name}"), str(path))
+            found = path.stat().st_size
+            if found != sizes[name]:
+                raise HiclError(f"{self.url}/{folder}/{name}: fetched {found} bytes of {sizes[name]}; try again")
+
+        self._all(fetch, sizes)
 
     @contextlib.contextmanager
     def workplace(self) -> Iterator[Path]:
@@ -123,12 +137,14 @@ class RemoteStore:
         self.write(f"{staged}/{_KEEP}", json.dumps(keep).encode())
         files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
         new = [name for name in files if not name.startswith(kept)]
-        self._all(lambda name: self._fs.put_file(str(folder / name), self._path(f"{staged}/{name}")), new)
+        self._all(lambda name: self._fs.put_file(str(folder / name), self._new_path(f"{staged}/{name}")), new)
         shutil.rmtree(folder)
 
     def _copy(self, source: str, target: str, names: Iterable[str]) -> None:
-        paths = [(self._path(f"{source}/{name}"), self._path(f"{target}/{name}")) for name in names]
-        self._all(lambda pair: self._fs.cp_file(*pair), paths)
+        def copy(name: str) -> None:
+            self._fs.cp_file(self._path(f"{source}/{name}"), self._new_path(f"{target}/{name}"))
+
+        self._all(copy, names)
 
     def _delete(self, names: Iterable[str]) -> None:
         def remove(name: str) -> None:
