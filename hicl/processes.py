@@ -5,9 +5,10 @@ import fcntl
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 
 def cores() -> int:
@@ -33,12 +34,12 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def compiling(kernel: Callable) -> Iterator[None]:
-    """Wait for every other process that compiles into the folder where numba keeps a kernel, also of other machines.
+def compiling(kernels: ModuleType) -> Iterator[None]:
+    """Wait for every other process that compiles into the folder where numba keeps a module's kernels.
 
     Two that write there at the same time can take each other's machine code for theirs.
     """
-    folder = Path(kernel.stats.cache_path)
+    folder = Path(next(kernel.stats.cache_path for kernel in vars(kernels).values() if hasattr(kernel, "stats")))
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "hicl.lock", "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -8,7 +8,7 @@ from hicl.pipeline import stages
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points
 from hicl.pipeline.fusion import fuse_depth
-from hicl.pipeline.kernels.vote import vote
+from hicl.pipeline.kernels import vote
 from hicl.processes import compiling
 
 

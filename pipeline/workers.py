@@ -1,5 +1,6 @@
 """Jobs in this process, or in any `concurrent.futures.Executor`: this machine's processes, or a Dask cluster's."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -57,6 +58,8 @@ class DaskExecutor(Executor):
             from distributed import Client
         except ImportError:
             raise HiclError("--scheduler needs Dask: pip install 'hicl[dask]', on all machines") from None
+        for name in ("distributed", "distributed.client"):  # what ends a run is said in one line, below
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self._client = Client(address, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:

@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from hicl.cache.reader import open_cache
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
+from hicl.processes import compiling
+from hicl.train import kernels
 from hicl.train.augment import augment
 from hicl.train.config import HeadConfig, StreamConfig
 from hicl.train.correlation import sample_tokens
@@ -218,7 +220,8 @@ def batches(source: Source, steps: list[tuple[int, list[int]]], first: int = 0, 
     Raises:
         HiclError: as `make_batch`, at the step that it concerns.
     """
-    warm_up()
+    with compiling(kernels):
+        warm_up()
     workers = min(source.config.workers, max(0, len(steps) - first))
     options = {}
     if workers:
