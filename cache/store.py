@@ -50,7 +50,9 @@ def attributes_of(content: bytes | None, where: str | Path) -> dict:
     try:
         return dict(json.loads(content).get("attributes", {}))
     except (ValueError, AttributeError, TypeError) as error:
-        raise HiclError(f"{where}/zarr.json: not the metadata of a Zarr group ({error})") from None
+        raise HiclError(
+            f"{where}/zarr.json: not the metadata of a Zarr group ({error}); delete {where} and preprocess again"
+        ) from None
 
 
 class Folder:

@@ -159,7 +159,7 @@ class CacheWriter:
         """The row of a scene; its bytes are counted anew only where the old row is of other contents."""
         old = self._old.get(scene)
         row = _row(scene, attributes, old["bytes"] if old else 0)
-        if old and all(old[key] == row[key] for key in row if key not in ("split", "state", "error")):
+        if old and all(old[key] == row[key] for key in row if key not in ("state", "error")):
             return row
         return _row(scene, attributes, self.store.size(f"{SCENES}/{scene}"))
 

@@ -56,22 +56,33 @@ def hicl(*words) -> tuple[float, float]:
 
 
 def throughput(folder: Path, rooms: int) -> None:
-    """Rooms a minute, all stages, with workers that have each done one before."""
+    """Rooms a minute, all stages, by workers that have each done one before. Where other work shares the machine,
+    compare the processor's seconds a room: those should not depend on the number of workers."""
     write_dataset(folder / "rooms", rooms, seed=0, workers=cores())
     scenes, _ = scannet.find_scenes(folder / "rooms")
-    print(f"{rooms} rooms, {scannet.__name__.rpartition('.')[2]} reader, miniature's teacher")
-    print("  workers  scenes/min  efficiency")
+
+    def run(part: list, out: Path, executor) -> None:
+        source = Source("miniature", folder / "rooms", part, scannet.CLASSES)
+        preprocess(source, out, PreprocessConfig(**TEACHER), CLASSES, None, "cpu", lambda _: None, executor)
+
+    print(f"{rooms} rooms of the miniature")
+    print("  workers  scenes/min  efficiency  CPU s a room")
     alone = None
     for count in range(1, cores() + 1):
         with pool(count) as executor:
-            for name, part in (("warm", scenes[:count]), ("all", scenes)):
-                source = Source("miniature", folder / "rooms", part, scannet.CLASSES)
-                start = time.perf_counter()
-                out = folder / f"{name}{count}"
-                preprocess(source, out, PreprocessConfig(**TEACHER), CLASSES, None, "cpu", lambda _: None, executor)
+            run(scenes[:count], folder / f"warm{count}", executor)
+            start, before = time.perf_counter(), processor_seconds(executor)
+            run(scenes, folder / f"all{count}", executor)
             rate = 60 * rooms / (time.perf_counter() - start)
+            used = processor_seconds(executor) - before
         alone = alone or rate
-        print(f"  {count:7}  {rate:10.1f}  {100 * rate / (count * alone):8.0f} %")
+        print(f"  {count:7}  {rate:10.1f}  {100 * rate / (count * alone):8.0f} %  {used / rooms:12.2f}")
+
+
+def processor_seconds(executor) -> float:
+    """What the processes of a pool have used so far."""
+    times = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in executor._processes)
+    return sum(int(user) + int(system) for user, system in times) / os.sysconf("SC_CLK_TCK")
 
 
 def make_scans(root: Path, n: int) -> None:

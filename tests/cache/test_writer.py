@@ -280,6 +280,24 @@ def test_states(tmp_path):
     assert open_cache(path).scene_ids() == ["c"]
 
 
+def test_files_are_counted_only_where_something_changed(tmp_path, monkeypatch):
+    path, counted = fill(tmp_path / "cache", ("a", "b", "c")), []
+    original = Folder.size
+    monkeypatch.setattr(Folder, "size", lambda self, name: counted.append(name) or original(self, name))
+    before = tree(path, times=True)
+    with CacheWriter(path, "scannet") as writer:
+        writer.write_manifest({"a": ("val", "")})
+    assert not counted and tree(path, times=True) == before
+    with CacheWriter(path, "scannet") as writer:
+        put(writer, "b", arrays(9, n=5), split="train")  # and killed: no manifest is written
+    with CacheWriter(path, "scannet") as writer:
+        writer.write_manifest({"c": ("val", "why")})
+    assert set(counted) == {"scenes/b"}
+    files = [content for content in tree(path / "scenes" / "b").values() if content is not None]
+    assert open_cache(path).manifest[1]["bytes"] == sum(map(len, files))
+    assert states(path)["c"] == ("failed", "why")
+
+
 def test_folders_that_came_or_went_by_hand(tmp_path):
     path = fill(tmp_path / "cache")
     shutil.rmtree(path / "scenes" / "a")
