@@ -30,12 +30,12 @@ class RemoteStore:
 
     def __init__(self, url: str):
         self.url = url.rstrip("/")
-        import fsspec
+        from fsspec.core import url_to_fs
 
         protocol = self.url.split("://")[0]
         self._has_folders = protocol not in _OBJECTS
         try:
-            self._fs, root = fsspec.url_to_fs(self.url)
+            self._fs, root = url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             package = _OBJECTS.get(protocol)
             hint = f"pip install '{package}'" if package else "install the fsspec package for it"
@@ -99,17 +99,19 @@ class RemoteStore:
                 found = self._fs.find(top, detail=True)
             except FileNotFoundError:
                 return {}
-        return {name.removeprefix(top): about["size"] for name, about in found.items() if name.startswith(top)}
+        named = ((name.removeprefix(top), about["size"]) for name, about in found.items() if name.startswith(top))
+        return {name: size for name, size in named if name and not name.endswith("/")}  # a console's "folders"
 
     def entries(self, folder: str = "") -> list[str]:
         """Names directly below a folder."""
+        top = f"{self._root}/{folder}".rstrip("/")
         with self._asking():
             self._fs.invalidate_cache()
             try:
-                found = self._fs.ls(f"{self._root}/{folder}".rstrip("/"), detail=False)
+                found = {name.rstrip("/") for name in self._fs.ls(top, detail=False)}
             except FileNotFoundError:
                 return []
-        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
+        return sorted(name.rpartition("/")[2] for name in found - {top})
 
     def download(self, folder: str, sizes: dict[str, int], target: Path) -> None:
         """Fetch objects below a folder, of as many bytes, to the same names below a local one."""

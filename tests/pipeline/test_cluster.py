@@ -71,7 +71,7 @@ def preprocess(root: Path, out, executor=None):
 
 
 def objects(url: str) -> dict[str, bytes]:
-    fs, top = fsspec.url_to_fs(url)
+    fs, top = fsspec.core.url_to_fs(url)
     fs.invalidate_cache()
     return {name.removeprefix(f"{top}/"): fs.cat_file(name) for name in fs.find(top)}
 
@@ -79,17 +79,17 @@ def objects(url: str) -> dict[str, bytes]:
 def test_a_killed_worker_loses_nothing(bucket, cluster, root, tmp_path, monkeypatch):
     url, published, killed = f"{bucket}/some/cache", CacheWriter.publish, []
 
-    def publish_and_kill(writer, scene, staged):
-        published(writer, scene, staged)
-        if not killed:
+    def kill_and_publish(writer, scene, staged):
+        if not killed:  # the first scene is there, the others are under way
             with distributed.Client(cluster, set_as_default=False) as client:
                 pids = client.run(os.getpid)
                 busy = next(worker for worker, tasks in client.processing().items() if tasks)
             os.kill(pids[busy], signal.SIGKILL)
             killed.append(busy)
+        published(writer, scene, staged)
 
     with monkeypatch.context() as patch, workers.DaskExecutor(cluster.scheduler_address) as executor:
-        patch.setattr(CacheWriter, "publish", publish_and_kill)
+        patch.setattr(CacheWriter, "publish", kill_and_publish)
         summary = preprocess(root, url, executor)
     assert len(summary.done) == SCENES and not summary.failed
     moves = {(start, finish) for _, start, finish, *_ in cluster.scheduler.transition_log}
