@@ -55,7 +55,7 @@ reproduce-table2: cache
 	$(HICL) table2 --cache $(CACHE) --out $(RESULTS) --preset $(PRESET) --seeds $(SEEDS) --jobs $(JOBS)
 
 benchmark: setup
-	$(VENV)/bin/python tests/benchmarks/bench_kernels.py
+	$(VENV)/bin/python tests/benchmarks/bench_stages.py
 	$(VENV)/bin/python tests/benchmarks/bench_train.py
 	$(VENV)/bin/python tests/benchmarks/bench_predict.py
 	$(VENV)/bin/python tests/benchmarks/bench_scale.py

@@ -8,6 +8,7 @@ arrays. A cache at a URL is read through `mirror.py`, in the same way.
 import hashlib
 import json
 import math
+import struct
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +44,8 @@ def root_of(content: bytes | None, where: str | Path) -> dict:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """One Zarr v3 array, read-only: mapped where it is a single uncompressed chunk, else through the Zarr API.
+    """One Zarr v3 array, read-only: mapped where it is a single uncompressed chunk, unpacked here where it is a single
+    one of Blosc's, else through the Zarr API.
 
     Raises `HiclError` if it is missing or damaged.
     """
@@ -53,21 +55,24 @@ def read_array(path: Path) -> np.ndarray:
         chunk = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
         keys = meta["chunk_key_encoding"]
         usual = keys["name"] == "default" and keys.get("configuration", {}).get("separator", "/") == "/"
-        codec = meta["codecs"][0]
+        codec, *more = meta["codecs"]
         little = codec["name"] == "bytes" and codec.get("configuration", {}).get("endian", "little") == "little"
-        plain = usual and little and len(meta["codecs"]) == 1 and chunk == shape
-    except (KeyError, TypeError, IndexError):
+        whole = usual and little and chunk == shape
+        blosc = [codec["name"] for codec in more] == ["blosc"]
+    except (KeyError, TypeError, ValueError):
         raise HiclError(f"{path}: not the metadata of an array; delete the scene and preprocess again") from None
     file = path.joinpath("c", *("0" * len(shape)))
     if math.prod(shape) == 0:
         array = np.empty(shape, dtype)
-    elif plain:
+    elif whole and not more:
         expected = math.prod(shape) * dtype.itemsize
         found = file.stat().st_size if file.exists() else 0
         if found != expected:
             raise HiclError(f"{file}: {found} bytes, expected {expected}; delete the scene and preprocess again")
         # np.asarray drops the memmap class: its arrays are several times slower to slice.
         array = np.asarray(np.memmap(file, dtype, "r", shape=shape))
+    elif whole and blosc:
+        array = _unpack(file, dtype, shape)
     else:
         import zarr
 
@@ -78,6 +83,23 @@ def read_array(path: Path) -> np.ndarray:
         except Exception as error:  # each codec has its own
             raise HiclError(f"{path}: damaged ({error}); delete the scene and preprocess again") from None
     array.flags.writeable = False
+    return array
+
+
+def _unpack(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """A chunk of Blosc's. Its header says how many bytes it has and unpacks to; checked before it is touched."""
+    from numcodecs import blosc
+
+    array = np.empty(shape, dtype)
+    try:
+        data = file.read_bytes()
+        unpacked, _, packed = struct.unpack("<3I", data[4:16])
+        if (unpacked, packed) != (array.nbytes, len(data)):
+            raise ValueError(f"{len(data)} bytes")
+        blosc.decompress(data, array)
+    except (OSError, struct.error, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise HiclError(f"{file}: damaged ({reason}); delete the scene and preprocess again") from None
     return array
 
 

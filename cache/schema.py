@@ -7,7 +7,7 @@ import numpy as np
 from hicl.errors import HiclError
 
 FORMAT = "hicl-cache"
-VERSION = 1
+VERSION = 2
 NO_LABEL = 255
 MAX_CLASSES = 255
 
@@ -19,49 +19,47 @@ class ArraySpec:
     """One array of a scene.
 
     shape: a number, or a letter that has one value in a scene (N points, F frames, P pairs; h, w, d teacher grid).
-    mapped: stored uncompressed in one chunk, so that a local reader maps the file into memory; the others are sharded
-    and compressed, one inner chunk a frame or 4,096 rows. stage: the stage that writes it.
+    stage: the stage that writes it. codec: how Blosc packs it: what training reads, to unpack fast, the rest, to be
+    small; None: stored as it is, so that a local reader maps the file into memory.
     """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
     stage: str
-    mapped: bool
+    codec: str | None
     required: bool = True
 
 
 SCENE_ARRAYS = {
     spec.name: spec
     for spec in (
-        ArraySpec("points/xyz", "<f4", ("N", 3), "points", mapped=True),
-        ArraySpec("points/rgb", "|u1", ("N", 3), "points", mapped=True),
-        ArraySpec("points/normal", "<f4", ("N", 3), "points", mapped=False),
-        ArraySpec("points/label", "|u1", ("N",), "points", mapped=False, required=False),
-        ArraySpec("views/frame", "<i4", ("F",), "views", mapped=False),
-        ArraySpec("views/pose", "<f8", ("F", 4, 4), "views", mapped=False),
-        ArraySpec("views/intrinsics", "<f8", ("F", 4), "views", mapped=False),
-        ArraySpec("views/size", "<i4", ("F", 2), "views", mapped=False),
-        ArraySpec("pairs/indptr", "<i8", ("F+1",), "views", mapped=True),
-        ArraySpec("pairs/point", "<i4", ("P",), "views", mapped=True),
-        ArraySpec("pairs/pixel", "<u2", ("P", 2), "views", mapped=False),
-        ArraySpec("sets/id", "<i4", ("N",), "sets", mapped=True),
-        ArraySpec("features/grid", "<f2", ("F", "h", "w", "d"), "features", mapped=False, required=False),
-        ArraySpec("pairs/raw", "|u1", ("P",), "labels", mapped=True),
-        ArraySpec("pairs/refined", "|u1", ("P",), "labels", mapped=True),
+        ArraySpec("points/xyz", "<f4", ("N", 3), "points", codec=None),
+        ArraySpec("points/rgb", "|u1", ("N", 3), "points", codec=None),
+        ArraySpec("points/normal", "<f4", ("N", 3), "points", codec="zstd"),
+        ArraySpec("points/label", "|u1", ("N",), "points", codec="zstd", required=False),
+        ArraySpec("views/frame", "<i4", ("F",), "views", codec="zstd"),
+        ArraySpec("views/pose", "<f8", ("F", 4, 4), "views", codec="zstd"),
+        ArraySpec("views/intrinsics", "<f8", ("F", 4), "views", codec="zstd"),
+        ArraySpec("views/size", "<i4", ("F", 2), "views", codec="zstd"),
+        ArraySpec("pairs/indptr", "<i8", ("F+1",), "views", codec=None),
+        ArraySpec("pairs/point", "<i4", ("P",), "views", codec="lz4hc"),
+        ArraySpec("pairs/pixel", "<u2", ("P", 2), "views", codec="zstd"),
+        ArraySpec("sets/id", "<i4", ("N",), "sets", codec="lz4hc"),
+        ArraySpec("features/grid", "|i1", ("F", "h", "w", "d"), "features", codec="zstd", required=False),
+        ArraySpec("features/scale", "<f4", ("F", "h", "w"), "features", codec="zstd", required=False),
+        ArraySpec("pairs/raw", "|u1", ("P",), "labels", codec="lz4hc"),
+        ArraySpec("pairs/refined", "|u1", ("P",), "labels", codec="lz4hc"),
     )
 }
 
 
 def chunking(spec: ArraySpec, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """(inner chunks, shard) for an array of this shape; shard None means one plain chunk."""
+    """(chunks, shard) for an array of this shape: one chunk for all; of the features, one a frame, in one shard."""
     full = tuple(max(1, length) for length in shape)
-    if spec.mapped:
-        return full, None
-    rows = 1 if spec.name == "features/grid" else 4096
-    rows = min(rows, full[0])
-    shard_rows = -(-full[0] // rows) * rows  # a shard holds whole inner chunks
-    return (rows, *full[1:]), (shard_rows, *full[1:])
+    if spec.name == "features/grid":
+        return (1, *full[1:]), full
+    return full, None
 
 
 def validate(arrays: dict[str, np.ndarray], n_classes: int, where: str) -> None:
@@ -85,6 +83,8 @@ def validate(arrays: dict[str, np.ndarray], n_classes: int, where: str) -> None:
             if length != expected:
                 raise HiclError(f"{where}: {name} has shape {array.shape}, expected {spec.shape} with {sizes}")
     missing = [spec.name for spec in SCENE_ARRAYS.values() if spec.required and spec.name not in arrays]
+    features = {"features/grid", "features/scale"}
+    missing += sorted(features - set(arrays)) if features & set(arrays) else []
     if missing:
         raise HiclError(f"{where}: {missing[0]} is missing")
     indptr = arrays["pairs/indptr"]

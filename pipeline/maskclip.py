@@ -52,16 +52,20 @@ DENSE: dict[str, ReadOut] = {"maskclip": read_values, "kk": read_key_key, "qq": 
 class Teacher:
     """A frozen model on a device. Raises `HiclError` where the model, its weights or its architecture won't do.
 
+    bf16: whether images are read in bfloat16; None: on a GPU that has it. (`tests/benchmarks/bench_bytes.py` counts the
+    labels that this changes; CPUs are slower in it.)
+
     Attributes: dim: width d of the joint space; patch: (rows, columns) of pixels a grid cell covers.
     """
 
-    def __init__(self, config: TeacherConfig, device: str = "cpu"):
+    def __init__(self, config: TeacherConfig, device: str = "cpu", bf16: bool | None = None):
         import open_clip
 
         if config.dense not in DENSE:
             raise HiclError(f"--dense {config.dense}: unknown; known are {', '.join(DENSE)}")
         self._read_out = DENSE[config.dense]
         self.device = torch.device(device)
+        self._bf16 = bf16 if bf16 is not None else self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         name = config.clip
         if config.model_config is not None:
             name = _add_model(config.model_config)
@@ -108,7 +112,9 @@ class Teacher:
         resized = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in images]
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in resized])).to(self.device)
         x = pixels.permute(0, 3, 1, 2).float() / 255
-        return F.normalize(self._grid((x - self._mean) / self._std), dim=-1).cpu().numpy()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            grid = self._grid((x - self._mean) / self._std)
+        return F.normalize(grid.float(), dim=-1).cpu().numpy()
 
     def _grid_vit(self, x: torch.Tensor) -> torch.Tensor:
         visual = self._model.visual

@@ -12,7 +12,7 @@ def mesh_edges(faces: np.ndarray) -> np.ndarray:
     An edge inside the mesh comes twice, and its two copies may weigh differently: see `edge_weights`.
     Source: ScanNet/ScanNet 3830fce, Segmentator/segmentator.cpp:197-200.
     """
-    return np.ascontiguousarray(np.asarray(faces, np.int32)[:, [0, 1, 0, 2, 2, 1]]).reshape(-1, 2)
+    return kernels.mesh_edges(np.ascontiguousarray(faces, np.int32))
 
 
 def knn_edges(neighbors: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def felzenszwalb(
     weights = np.ascontiguousarray(weights, np.float32)
     if weights.shape != (len(edges),):
         raise ValueError(f"weights: expected shape [{len(edges)}], one an edge, found {list(weights.shape)}")
-    return kernels.felzenszwalb(n_points, edges, weights, kernels.stable_order(weights), k_threshold, min_size)
+    return kernels.felzenszwalb(n_points, edges, weights, k_threshold, min_size)
 
 
 def mesh_sets(xyz: np.ndarray, faces: np.ndarray, k_threshold: float = 0.01, min_size: int = 20) -> np.ndarray:

@@ -12,50 +12,80 @@ def pinhole(camera: Camera) -> np.ndarray:
     return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float64)
 
 
-def project(
-    xyz: np.ndarray,
-    pose: np.ndarray,
-    depth: np.ndarray,
-    depth_camera: Camera,
-    color_camera: Camera,
-    max_gap: float = 0.05,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of one view: the points that the frame sees, and where in its colour image.
+class Projector:
+    """A scene's points, laid out once so that each of many frames looks at a part of them only.
 
-    xyz: float32 [N, 3] metres. pose: float64 [4, 4], camera to world. depth: float32 [h, w] metres along z, 0 = nothing
-    measured. Returns point int32 [P], ascending, and pixel uint16 [P, 2] (row, column) in the colour image.
-
-    A point is kept if its camera z > 0, its depth pixel lies in the depth image, the depth measured there is > 0 and
-    |depth - z| <= max_gap metres, and its colour pixel lies in the colour image. Both pixels are the nearest one,
-    floor(x + 0.5), as integer coordinates are pixel centres. Depth and colour are taken to be registered, that is, to
-    share the pose; each has its own intrinsics.
-
-    The pose is inverted as a general matrix, in float64: poses that trackers and exporters write are rotations to four
-    or five digits only, and the true inverse leads back to exactly the pixel that a back-projection with the same pose
-    came from, while the transpose is off by that error times the distance from the world's origin.
-
-    Raises `FrameError` for a pose that is none (see `checked_pose`) and for a depth image of another size than its
-    camera's.
-
-    Source: CLIP2Scene (runnanchen/CLIP2Scene f37dae7, pretrain/dataloader_scannet.py:139-197), from which 5 cm comes.
-    There, the depth pixel is rounded but the colour pixel truncated, z <= 0 isn't tested, the colour image is resized
-    and read with the depth camera's intrinsics, and a pose of -inf leads to an endless search for a crop.
+    xyz: float32 [N, 3] metres. The points are cut into blocks of neighbours; a frame passes over every block that lies
+    outside of what its cameras and its farthest depth can see, and computes the others as vectors. In float64: the
+    coordinates are a small part of the work, and in float32 a few points in a million fall on the pixel beside.
     """
-    if max(color_camera.height, color_camera.width) > 65536:
-        raise ValueError(f"colour image {color_camera.height} x {color_camera.width}: pixels are stored in 16 bits")
-    pose = checked_pose(pose)
-    if depth.shape != (depth_camera.height, depth_camera.width):
-        raise FrameError(
-            f"depth image: expected {depth_camera.height} x {depth_camera.width} (height x width) as its camera says, "
-            f"found {' x '.join(map(str, depth.shape))}; correct the intrinsics or leave this frame out"
+
+    def __init__(self, xyz: np.ndarray):
+        self._blocks = (*kernels.blocks(np.ascontiguousarray(xyz, np.float32)), np.empty(len(xyz), np.uint32))
+
+    def project(
+        self,
+        pose: np.ndarray,
+        depth: np.ndarray,
+        depth_camera: Camera,
+        color_camera: Camera,
+        max_gap: float = 0.05,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs of one view: the points that the frame sees, and where in its colour image.
+
+        pose: float64 [4, 4], camera to world. depth: float32 [h, w] metres along z, 0 = nothing measured. Returns point
+        int32 [P], ascending, and pixel uint16 [P, 2] (row, column) in the colour image.
+
+        A point is kept if its camera z > 0, its depth pixel lies in the depth image, the depth measured there is > 0
+        and |depth - z| <= max_gap metres, and its colour pixel lies in the colour image. Both pixels are the nearest
+        one, floor(x + 0.5), as integer coordinates are pixel centres. Depth and colour are taken to be registered, that
+        is, to share the pose; each has its own intrinsics.
+
+        The pose is inverted as a general matrix, in float64: poses that trackers and exporters write are rotations to
+        four or five digits only, and the true inverse leads back to exactly the pixel that a back-projection with the
+        same pose came from, while the transpose is off by that error times the distance from the world's origin.
+
+        Raises `FrameError` for a pose that is none (see `checked_pose`) and for a depth image of another size than its
+        camera's.
+
+        Source: CLIP2Scene (runnanchen/CLIP2Scene f37dae7, pretrain/dataloader_scannet.py:139-197), from which 5 cm
+        comes. There, the depth pixel is rounded but the colour pixel truncated, z <= 0 isn't tested, the colour image
+        is resized and read with the depth camera's intrinsics, and a pose of -inf leads to an endless search for a
+        crop.
+        """
+        if max(color_camera.height, color_camera.width) > 65536:
+            raise ValueError(f"colour image {color_camera.height} x {color_camera.width}: pixels are stored in 16 bits")
+        pose = checked_pose(pose)
+        if depth.shape != (depth_camera.height, depth_camera.width):
+            raise FrameError(
+                f"depth image: expected {depth_camera.height} x {depth_camera.width} (height x width) as its camera"
+                f" says, found {' x '.join(map(str, depth.shape))}; correct the intrinsics or leave this frame out"
+            )
+        to_camera = np.linalg.inv(pose)
+        depth = np.ascontiguousarray(depth, np.float32)
+        farthest = float(depth.max()) + max_gap
+        planes = np.concatenate([[[0, 0, 1, 0], [0, 0, -1, farthest]], _sides(depth_camera), _sides(color_camera)])
+        return kernels.project(
+            *self._blocks,
+            planes @ to_camera,
+            np.ascontiguousarray(to_camera[:3]),
+            depth,
+            pinhole(depth_camera),
+            pinhole(color_camera),
+            color_camera.height,
+            color_camera.width,
+            float(max_gap),
         )
-    return kernels.project(
-        np.ascontiguousarray(xyz, np.float32),
-        np.ascontiguousarray(np.linalg.inv(pose)[:3]),
-        np.ascontiguousarray(depth, np.float32),
-        pinhole(depth_camera),
-        pinhole(color_camera),
-        color_camera.height,
-        color_camera.width,
-        float(max_gap),
+
+
+def _sides(camera: Camera) -> np.ndarray:
+    """float64 [4, 4]: planes a·p + d = 0 through the image's borders, positive where the camera sees."""
+    fx, fy, cx, cy = pinhole(camera)
+    return np.array(
+        [
+            [fx, 0, cx + 0.5, 0],
+            [-fx, 0, camera.width - 0.5 - cx, 0],
+            [0, fy, cy + 0.5, 0],
+            [0, -fy, camera.height - 0.5 - cy, 0],
+        ]
     )

@@ -45,7 +45,7 @@ def majority(labels: np.ndarray, point: np.ndarray, n_points: int) -> np.ndarray
 
     labels: uint8 [P], 255 = none. point: int32 [P]. Returns uint8 [n_points], 255 where no pair has a label.
     """
-    labels, point, _ = _checked(labels, point, np.empty(n_points, np.int8))
+    labels, point, _ = _checked(labels, point, np.zeros(n_points, np.int32))
     return kernels.group_modes(labels, point, _counters(n_points, labels))
 
 
@@ -70,4 +70,6 @@ def _checked(labels: np.ndarray, point: np.ndarray, set_id: np.ndarray) -> tuple
         )
     if point.size and (point.min() < 0 or point.max() >= len(set_id)):
         raise ValueError(f"point: expected 0 to {len(set_id) - 1}, found {point.min()} to {point.max()}")
-    return np.ascontiguousarray(labels), np.ascontiguousarray(point, np.int32), compact_ids(set_id)
+    if set_id.dtype != np.int32 or int(set_id.max(initial=-1)) >= 4 * len(set_id) + 1024:
+        set_id = compact_ids(set_id)
+    return np.ascontiguousarray(labels), np.ascontiguousarray(point, np.int32), np.ascontiguousarray(set_id)

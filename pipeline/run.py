@@ -113,7 +113,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
         if "labels" in todo:
             known = old | arrays
             if job.teacher is not None:
-                raw = stages.label_from_features(known["features/grid"], text, known)
+                raw = stages.label_from_features(text, known)
             else:
                 raw = stages.label_from_images(label_files(job.labels), len(text), known)
             arrays |= stages.make_labels(raw, known, config)

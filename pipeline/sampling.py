@@ -1,5 +1,7 @@
 """Labels at pixels from class scores on the teacher's patch grid, without ever making a dense image of features."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from hicl.pipeline.kernels import sample as kernels
@@ -18,19 +20,19 @@ def label_pixels(scores: np.ndarray, pixel: np.ndarray, size: tuple[int, int]) -
     """
     if scores.ndim == 3 and scores.shape[2] > 255:
         raise ValueError(f"scores: expected at most 255 classes, found {scores.shape[2]}")
-    return kernels.label_pixels(*_checked(scores, pixel, size))
+    return _sampled(kernels.label_pixels, scores, pixel, size)
 
 
 def scores_at(scores: np.ndarray, pixel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The scores themselves at each pixel, float32 [P, C]; arguments and errors as of `label_pixels`."""
-    return kernels.scores_at(*_checked(scores, pixel, size))
+    return _sampled(kernels.scores_at, scores, pixel, size)
 
 
-def _checked(scores: np.ndarray, pixel: np.ndarray, size: tuple[int, int]) -> tuple:
-    height, width = size
+def _sampled(kernel: Callable, scores: np.ndarray, pixel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if scores.ndim != 3 or 0 in scores.shape:
         raise ValueError(f"scores: expected shape [h, w, C] with at least one class, found {list(scores.shape)}")
-    if len(pixel) and (pixel.min() < 0 or (pixel.max(axis=0) >= size).any()):
-        raise ValueError(f"pixel: expected within {height} x {width}, found up to {pixel.max(axis=0).tolist()}")
     scores, pixel = np.ascontiguousarray(scores, np.float32), np.ascontiguousarray(pixel, np.uint16)
-    return scores, pixel, int(height), int(width)
+    found, inside = kernel(scores, pixel, *map(int, size))
+    if not inside:
+        raise ValueError(f"pixel: expected within {size[0]} x {size[1]}, found up to {pixel.max(axis=0).tolist()}")
+    return found

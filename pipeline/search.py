@@ -3,6 +3,7 @@
 import numpy as np
 
 from hicl.cache.reader import SceneReader
+from hicl.pipeline.features import class_scores
 from hicl.pipeline.sampling import scores_at
 
 
@@ -13,11 +14,11 @@ def similarity(scene: SceneReader, query: np.ndarray) -> np.ndarray:
     sampled at the pixels, as labels are.
     """
     n = len(scene.read("points/xyz"))
-    grid, indptr, size = (scene.read(name) for name in ("features/grid", "pairs/indptr", "views/size"))
-    point, pixel = scene.read("pairs/point"), scene.read("pairs/pixel")
+    codes, scale, indptr = (scene.read(name) for name in ("features/grid", "features/scale", "pairs/indptr"))
+    point, pixel, size = (scene.read(name) for name in ("pairs/point", "pairs/pixel", "views/size"))
     total, count = np.zeros(n), np.bincount(point, minlength=n)
     for view, (start, end) in enumerate(zip(indptr[:-1], indptr[1:], strict=True)):
-        scores = (grid[view].astype(np.float32) @ query)[..., None]
+        scores = class_scores(codes[view], scale[view], query[None])
         sampled = scores_at(scores, pixel[start:end], tuple(size[view].tolist()))[:, 0]
         total += np.bincount(point[start:end], sampled, minlength=n)
     return np.divide(total, count, out=np.full(n, np.nan), where=count > 0).astype(np.float32)

@@ -7,6 +7,7 @@ import numpy as np
 from hicl.pipeline import stages
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points
+from hicl.pipeline.features import quantise
 from hicl.pipeline.fusion import fuse_depth
 from hicl.pipeline.kernels import vote
 from hicl.processes import compiling
@@ -53,8 +54,9 @@ def _run_stages() -> None:
         views = stages.Views(scene, arrays["points/xyz"], None, config)
         views.add(0, scene.frame(0))
         arrays |= views.arrays({})
-        grid = np.zeros((1, 2, 2, 4), np.float16)
-        raw = stages.label_from_features(grid, np.zeros((2, 4), np.float32), arrays)
+        codes, scale = quantise(np.ones((1, 2, 2, 4), np.float32))
+        seen = arrays | {"features/grid": codes, "features/scale": scale}
+        raw = stages.label_from_features(np.zeros((2, 4), np.float32), seen)
         frame = scene.frame(0)
         fuse_depth([(frame.color, frame.depth, frame.pose)], scene.depth_camera, scene.color_camera, min_hits=1)
         for scope in ("image", "scene"):

@@ -25,12 +25,13 @@ def arrays(seed=0, n=7, views=(3, 0, 4), with_optional=True):
         "pairs/point": rng.integers(0, n, p).astype("<i4"),
         "pairs/pixel": rng.integers(0, 24, (p, 2)).astype("<u2"),
         "sets/id": (np.arange(n) % 3).astype("<i4"),
-        "features/grid": rng.random((f, 4, 5, 6)).astype("<f2"),
+        "features/grid": rng.integers(-127, 128, (f, 4, 5, 6)).astype("i1"),
+        "features/scale": rng.random((f, 4, 5)).astype("<f4"),
         "pairs/raw": rng.choice([0, 1, 2, 255], p).astype("u1"),
         "pairs/refined": rng.choice([0, 1, 2, 255], p).astype("u1"),
     }
     if not with_optional:
-        del found["points/label"], found["features/grid"]
+        del found["points/label"], found["features/grid"], found["features/scale"]
     return found
 
 

@@ -18,6 +18,7 @@ class StreamConfig:
     """From scenes to batches."""
 
     voxel_size: float = 0.05  # metres
+    colour: str = "first"  # of a voxel: its first point's; or "mean": that of all its points
     views: int = 8  # at most so many random views a scene and step
     rotate: bool = True  # about z, uniform in 0..2 pi
     flip: bool = True  # x and y, each with probability 1/2
@@ -151,6 +152,7 @@ FREE_ON_RESUME = ("threads", "stream.workers", "stream.prefetch", "optim.save_ev
 _CHOICES = {
     "experiment": tuple(EXPERIMENTS),
     "preset": tuple(PRESETS),
+    "stream.colour": ("first", "mean"),
     "heads.block": ("vit", "eq3"),
     "heads.inter_input": ("intra", "raw"),
     "heads.token_label": ("set", "own"),

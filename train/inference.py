@@ -16,7 +16,7 @@ from hicl.errors import HiclError
 from hicl.train import checkpoint, minkunet
 from hicl.train.augment import colour_features
 from hicl.train.config import Config
-from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxelise
+from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxel_colours, voxelise
 
 # Voxels that a voxel's features depend on lie within 93 of its cell of the coarsest level (16 voxels), along each axis:
 # 2 for a block on each level of the decoder, halved from level to level, then 2 a block of the encoder and 1 for the
@@ -51,6 +51,7 @@ class Model:
     meta: dict
     voxel_size: float
     box_voxels: int = BOX_VOXELS
+    colour: str = "first"  # as `StreamConfig.colour`
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -75,9 +76,9 @@ class Model:
                 arrays of other shapes or types.
         """
         text = self._words(self.text if text is None else text)
-        coords, representative, voxel_of_point = self._voxels(xyz, rgb)
+        coords, colour, voxel_of_point = self._voxels(xyz, rgb)
         label, score = np.empty(len(coords), np.uint16), np.empty(len(coords), np.float32)
-        for rows, features in self._boxes(coords, colour_features(rgb[representative])):
+        for rows, features in self._boxes(coords, colour):
             step = max(1, _SCORES_AT_ONCE // len(text))
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
@@ -89,17 +90,17 @@ class Model:
     def similarity(self, xyz: np.ndarray, rgb: np.ndarray, query: np.ndarray) -> np.ndarray:
         """Cosine of each point's feature with a text [d] of unit length: float32 [N]. Arguments as of `predict`."""
         (query,) = self._words(np.asarray(query)[None])
-        coords, representative, voxel_of_point = self._voxels(xyz, rgb)
+        coords, colour, voxel_of_point = self._voxels(xyz, rgb)
         result = np.empty(len(coords), np.float32)
-        for rows, features in self._boxes(coords, colour_features(rgb[representative])):
+        for rows, features in self._boxes(coords, colour):
             result[rows] = (torch.nn.functional.normalize(features, dim=1) @ query).cpu().numpy()
         return result[voxel_of_point]
 
     def features(self, xyz: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Voxel features [V, d] float32, not normalised, and voxel_of_point [N] int32. Arguments as of `predict`."""
-        coords, representative, voxel_of_point = self._voxels(xyz, rgb)
+        coords, colour, voxel_of_point = self._voxels(xyz, rgb)
         result = np.empty((len(coords), self.text.shape[1]), np.float32)
-        for rows, features in self._boxes(coords, colour_features(rgb[representative])):
+        for rows, features in self._boxes(coords, colour):
             result[rows] = features.cpu().numpy()
         return result, voxel_of_point
 
@@ -114,7 +115,8 @@ class Model:
         if rgb.dtype != np.uint8 or rgb.shape != xyz.shape or xyz.shape[1:] != (3,):
             found = f"{xyz.dtype} {list(xyz.shape)} and {rgb.dtype} {list(rgb.shape)}"
             raise ValueError(f"xyz, rgb: expected float32 [N, 3] and uint8 [N, 3], found {found}")
-        return voxelise(xyz, self.voxel_size)
+        coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
+        return coords, voxel_colours(colour_features(rgb), representative, voxel_of_point, self.colour), voxel_of_point
 
     @torch.no_grad()
     def _boxes(self, coords: np.ndarray, colour: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
@@ -181,4 +183,4 @@ def load(where: Path, device: torch.device | str = "cpu") -> Model:
     strangers = [name for name in tensors if not name.startswith("net.")]
     if strangers:
         raise HiclError(f"{run / 'model.safetensors'}: holds tensors of no network: {', '.join(strangers[:5])}")
-    return Model(net.eval(), text, meta, config.stream.voxel_size)
+    return Model(net.eval(), text, meta, config.stream.voxel_size, colour=config.stream.colour)

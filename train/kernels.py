@@ -16,33 +16,62 @@ MOST_VOXELS = 1 << 20  # along an axis: three such numbers make one key
 GRID_MULTIPLE = 16  # the network halves its grid four times
 
 
+_NOT_FINITE, _TOO_LARGE = -1, -2
+
+
 @kernel
-def _voxelise(cells, order_out, voxel_of_point):
-    """Open-addressing hash over packed cell keys; voxels in the order in which their first point appears."""
-    n = len(cells)
+def _voxelise(xyz, voxel_size, box, representative, voxel_of_point):
+    """Number the cells that hold points in the order of their first ones; returns how many, or what is wrong. box f8
+    [2, 3] gets the cloud's corners.
+
+    Cells are found by open addressing. Eight cells in a row share a line of the processor's cache, since points that
+    follow each other in a scan are mostly near each other.
+    """
+    n = len(xyz)
+    low, high = box
+    low[:], high[:] = np.inf, -np.inf
+    for i in range(n):
+        for axis in range(3):
+            value = np.float64(xyz[i, axis])
+            if not np.isfinite(value):
+                return _NOT_FINITE
+            low[axis], high[axis] = min(low[axis], value), max(high[axis], value)
+    for axis in range(3):
+        if (high[axis] - low[axis]) / voxel_size >= MOST_VOXELS:
+            return _TOO_LARGE
     size = 16
     while size < 2 * n:
         size *= 2
-    mask = np.uint64(size - 1)
-    table = np.full(size, -1, np.int32)
+    groups = np.uint64(size // 8 - 1)
+    keys, voxels = np.empty(size, np.int64), np.full(size, -1, np.int32)
     count = 0
     for i in range(n):
-        key = cells[i]
-        h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-        slot = (h >> np.uint64(20)) & mask
-        while True:
-            voxel = table[slot]
-            if voxel < 0:
-                table[slot] = count
-                order_out[count] = i
-                voxel_of_point[i] = count
-                count += 1
-                break
-            if cells[order_out[voxel]] == key:
-                voxel_of_point[i] = voxel
-                break
-            slot = (slot + np.uint64(1)) & mask
+        # float64: in float32 a shared division can put equal points of two copies of a scene in different cells.
+        x = np.int64((np.float64(xyz[i, 0]) - low[0]) / voxel_size)
+        y = np.int64((np.float64(xyz[i, 1]) - low[1]) / voxel_size)
+        z = np.int64((np.float64(xyz[i, 2]) - low[2]) / voxel_size)
+        key = (x << 40) | (y << 20) | z
+        h = np.uint64(key >> 3) * np.uint64(0x9E3779B97F4A7C15)
+        slot = np.int64(((h >> np.uint64(32)) & groups) << np.uint64(3)) | (key & 7)
+        while voxels[slot] >= 0 and keys[slot] != key:
+            slot = (slot + 1) & (size - 1)
+        if voxels[slot] < 0:
+            keys[slot] = key
+            voxels[slot] = count
+            representative[count] = i
+            count += 1
+        voxel_of_point[i] = voxels[slot]
     return count
+
+
+@kernel
+def _cells_of(xyz, points, voxel_size, low):
+    """The cells i4 [V, 3] of some points."""
+    out = np.empty((len(points), 3), np.int32)
+    for v in range(len(points)):
+        for axis in range(3):
+            out[v, axis] = np.int64((np.float64(xyz[points[v], axis]) - low[axis]) / voxel_size)
+    return out
 
 
 @kernel
@@ -88,19 +117,36 @@ def voxelise(xyz: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.ndarray
     Raises:
         ValueError: no points, a coordinate that isn't finite, or more than 2^20 voxels along an axis.
     """
-    if len(xyz) == 0 or not np.isfinite(xyz).all():
+    xyz, box = np.ascontiguousarray(xyz), np.empty((2, 3))
+    representative, voxel_of_point = np.empty(len(xyz), np.int64), np.empty(len(xyz), np.int32)
+    count = _voxelise(xyz, float(voxel_size), box, representative, voxel_of_point) if len(xyz) else _NOT_FINITE
+    if count == _NOT_FINITE:
         raise ValueError("points must be finite, and at least one")
-    # float64: in float32 a shared division can put equal points of two copies of a scene in different cells.
-    scaled = (np.asarray(xyz, np.float64) - xyz.min(axis=0).astype(np.float64)) / voxel_size
-    if scaled.max() >= MOST_VOXELS:
-        raise ValueError(f"a scene of {scaled.max() * voxel_size:.0f} m is too large for voxels of {voxel_size} m")
-    coords = scaled.astype(np.int64)
-    cells = (coords[:, 0] << 40) | (coords[:, 1] << 20) | coords[:, 2]
-    representative = np.empty(len(cells), np.int64)
-    voxel_of_point = np.empty(len(cells), np.int32)
-    count = _voxelise(cells, representative, voxel_of_point)
+    if count == _TOO_LARGE:
+        raise ValueError(f"a scene of {np.ptp(box, axis=0).max():.0f} m is too large for voxels of {voxel_size} m")
     representative = representative[:count].copy()
-    return coords[representative].astype(np.int32), representative, voxel_of_point
+    return _cells_of(xyz, representative, float(voxel_size), box[0]), representative, voxel_of_point
+
+
+@kernel
+def _add_values(values, voxel_of_point, sums, counts):
+    for i in range(len(values)):
+        v = voxel_of_point[i]
+        counts[v] += 1
+        for c in range(values.shape[1]):
+            sums[v, c] += values[i, c]
+
+
+def voxel_means(values: np.ndarray, voxel_of_point: np.ndarray, n_voxels: int) -> np.ndarray:
+    """The mean of values [N, c] over the points of each voxel, float32 [n_voxels, c]; every voxel holds a point."""
+    sums, counts = np.zeros((n_voxels, values.shape[1])), np.zeros(n_voxels, np.int64)
+    _add_values(values, voxel_of_point, sums, counts)
+    return (sums / counts[:, None]).astype(np.float32)
+
+
+def voxel_colours(colour: np.ndarray, representative: np.ndarray, voxel_of_point: np.ndarray, kind: str) -> np.ndarray:
+    """The network's input float32 [V, 3] from the points' [N, 3], by `StreamConfig.colour`; the rest of `voxelise`."""
+    return colour[representative] if kind == "first" else voxel_means(colour, voxel_of_point, len(representative))
 
 
 def label_histogram(

@@ -101,7 +101,8 @@ def _validate(learner: Learner, cache) -> float:
     if learner.group.leads:
         meta = {"classes": list(cache.classes)}
         net = learner.modules["net"].eval()
-        model = inference.Model(net, learner.text, meta, learner.config.stream.voxel_size)
+        settings = learner.config.stream
+        model = inference.Model(net, learner.text, meta, settings.voxel_size, colour=settings.colour)
         miou = evaluate.evaluate(model, cache).miou
         net.train()
     learner.group.wait()

@@ -22,7 +22,15 @@ from hicl.train import kernels
 from hicl.train.augment import augment
 from hicl.train.config import HeadConfig, StreamConfig
 from hicl.train.correlation import sample_tokens
-from hicl.train.kernels import grid_shape, label_histogram, majority_labels, token_labels, voxelise, warm_up
+from hicl.train.kernels import (
+    grid_shape,
+    label_histogram,
+    majority_labels,
+    token_labels,
+    voxel_colours,
+    voxelise,
+    warm_up,
+)
 
 
 @dataclass
@@ -173,7 +181,7 @@ def _sample(cache, source: Source, epoch: int, number: int) -> dict:
         token_label = majority_labels(histogram[tokens])
     return {
         "coords": coords,
-        "features": colour[representative],
+        "features": voxel_colours(colour, representative, voxel_of_point, config.colour),
         "histogram": histogram,
         "tokens": tokens,
         "token_label": token_label,

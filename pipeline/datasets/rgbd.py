@@ -173,11 +173,12 @@ class RGBDScene:
 
     def _colors_from_frames(self, xyz: np.ndarray) -> np.ndarray:
         """Mean colour over the views that see a point, uint8 [N, 3]; mid-grey where none does."""
-        from hicl.pipeline.projection import project
+        from hicl.pipeline.projection import Projector
 
+        projector = Projector(xyz)
         sums, views = np.zeros((len(xyz), 3)), np.zeros(len(xyz))
         for frame in self._usable_frames():
-            point, pixel = project(xyz, frame.pose, frame.depth, self.depth_camera, self.color_camera)
+            point, pixel = projector.project(frame.pose, frame.depth, self.depth_camera, self.color_camera)
             sums[point] += frame.color[pixel[:, 0], pixel[:, 1]]
             views[point] += 1
         return np.where(views[:, None] > 0, np.rint(sums / np.maximum(views, 1)[:, None]), 128).astype(np.uint8)

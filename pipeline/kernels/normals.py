@@ -61,12 +61,73 @@ def rotate(a, v, p, q):
 
 
 @kernel
+def _by_rotations(xx, xy, xz, yy, yz, zz, a, v):
+    """The direction of the smallest eigenvalue by Jacobi rotations; 0 where the middle one vanishes too."""
+    a[0, 0], a[1, 1], a[2, 2] = xx, yy, zz
+    a[0, 1] = a[1, 0] = xy
+    a[0, 2] = a[2, 0] = xz
+    a[1, 2] = a[2, 1] = yz
+    v[:] = 0.0
+    v[0, 0] = v[1, 1] = v[2, 2] = 1.0
+    for _ in range(16):
+        if abs(a[0, 1]) + abs(a[0, 2]) + abs(a[1, 2]) <= 1e-15:
+            break
+        rotate(a, v, 0, 1)
+        rotate(a, v, 0, 2)
+        rotate(a, v, 1, 2)
+    low = 0
+    if a[1, 1] < a[low, low]:
+        low = 1
+    if a[2, 2] < a[low, low]:
+        low = 2
+    largest = max(a[0, 0], a[1, 1], a[2, 2])
+    # The middle eigenvalue: on a line two of them vanish, and any direction across would do.
+    if 1.0 - largest - a[low, low] <= 1e-9 * largest:
+        return 0.0, 0.0, 0.0
+    return v[0, low], v[1, low], v[2, low]
+
+
+@kernel
+def _flattest(xx, xy, xz, yy, yz, zz, a, v):
+    """The direction in which a covariance of trace 1 is smallest, of unit length; 0 where a line has many such.
+
+    Newton's method finds the smallest root of the characteristic polynomial from 0, that is, from below, where it never
+    overshoots. Two rows of what is then singular span the other directions. Where the middle eigenvalue is too near the
+    smallest for that to be accurate, Jacobi rotations take over; room for them is in a and v.
+    """
+    minors = xx * yy - xy * xy + xx * zz - xz * xz + yy * zz - yz * yz
+    det = xx * (yy * zz - yz * yz) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)
+    root = 0.0
+    slope = minors
+    for _ in range(12):
+        if not slope > 1e-3:
+            return _by_rotations(xx, xy, xz, yy, yz, zz, a, v)
+        step = (((root - 1.0) * root + minors) * root - det) / slope
+        root -= step
+        slope = (3.0 * root - 2.0) * root + minors
+        if abs(step) <= 1e-15:
+            break
+    xx, yy, zz = xx - root, yy - root, zz - root
+    x, y, z = xy * yz - xz * yy, xz * xy - xx * yz, xx * yy - xy * xy
+    square = x * x + y * y + z * z
+    x1, y1, z1 = xy * zz - xz * yz, xz * xz - xx * zz, xx * yz - xy * xz
+    other = x1 * x1 + y1 * y1 + z1 * z1
+    if other > square:
+        x, y, z, square = x1, y1, z1, other
+    x1, y1, z1 = yy * zz - yz * yz, yz * xz - xy * zz, xy * yz - yy * xz
+    other = x1 * x1 + y1 * y1 + z1 * z1
+    if other > square:
+        x, y, z, square = x1, y1, z1, other
+    length = math.sqrt(square)
+    return x / length, y / length, z / length
+
+
+@kernel
 def pca_normals(xyz, neighbors, toward, oriented):
     """toward is read only if oriented. A point without a plane through its neighbours gets a normal of 0."""
     n, k = neighbors.shape
     normals = np.zeros((n, 3), np.float32)
-    a = np.empty((3, 3))
-    v = np.empty((3, 3))
+    a, v = np.empty((3, 3)), np.empty((3, 3))
     for i in range(n):
         count = 0
         sx = sy = sz = 0.0
@@ -85,31 +146,12 @@ def pca_normals(xyz, neighbors, toward, oriented):
             yy, yz, zz = yy + y * y, yz + y * z, zz + z * z
         if count < 3:
             continue
-        a[0, 0], a[1, 1], a[2, 2] = xx - sx * sx / count, yy - sy * sy / count, zz - sz * sz / count
-        a[0, 1] = a[1, 0] = xy - sx * sy / count
-        a[0, 2] = a[2, 0] = xz - sx * sz / count
-        a[1, 2] = a[2, 1] = yz - sy * sz / count
-        scale = a[0, 0] + a[1, 1] + a[2, 2]
-        if not (scale > 0.0 and scale < np.inf):
+        xx, xy, xz = xx - sx * sx / count, xy - sx * sy / count, xz - sx * sz / count
+        yy, yz, zz = yy - sy * sy / count, yz - sy * sz / count, zz - sz * sz / count
+        trace = xx + yy + zz
+        if not (trace > 0.0 and trace < np.inf):
             continue
-        v[:] = 0.0
-        v[0, 0] = v[1, 1] = v[2, 2] = 1.0
-        for _ in range(16):
-            if abs(a[0, 1]) + abs(a[0, 2]) + abs(a[1, 2]) <= 1e-15 * scale:
-                break
-            rotate(a, v, 0, 1)
-            rotate(a, v, 0, 2)
-            rotate(a, v, 1, 2)
-        low = 0
-        if a[1, 1] < a[low, low]:
-            low = 1
-        if a[2, 2] < a[low, low]:
-            low = 2
-        largest = max(a[0, 0], a[1, 1], a[2, 2])
-        # The middle eigenvalue: on a line two of them vanish, and any direction across would do.
-        if scale - largest - a[low, low] <= 1e-9 * largest:
-            continue
-        x, y, z = v[0, low], v[1, low], v[2, low]
+        x, y, z = _flattest(xx / trace, xy / trace, xz / trace, yy / trace, yz / trace, zz / trace, a, v)
         if oriented:
             side = x * toward[i, 0] + y * toward[i, 1] + z * toward[i, 2]
         else:

@@ -1,51 +1,167 @@
-"""Kernel of `hicl.pipeline.projection`."""
+"""Kernels of `hicl.pipeline.projection`."""
+
+import math
 
 import numpy as np
 
 from hicl.pipeline.kernels import kernel
+from hicl.pipeline.kernels.sort import radix_order
+
+_PLACE = np.zeros(64, np.int64)
+_PLACE[[(0x03F79D71B4CB0A89 << bit & 0xFFFFFFFFFFFFFFFF) >> 58 for bit in range(64)]] = np.arange(64)
+
+BLOCK = 64  # points a block: enough to fill vectors, few enough to be near each other
 
 
 @kernel
-def project(xyz, to_camera, depth, depth_camera, color_camera, color_height, color_width, max_gap):
-    """xyz f4 [N, 3]; to_camera f8 [3, 4]; cameras f8 [4] = fx fy cx cy. Returns point i4 [P] and pixel u2 [P, 2].
+def _spread(value):
+    """The lowest 10 bits of `value`, two zeros between each and the next."""
+    value = (value | (value << np.uint32(16))) & np.uint32(0x030000FF)
+    value = (value | (value << np.uint32(8))) & np.uint32(0x0300F00F)
+    value = (value | (value << np.uint32(4))) & np.uint32(0x030C30C3)
+    return (value | (value << np.uint32(2))) & np.uint32(0x09249249)
+
+
+@kernel
+def _curve_order(xyz):
+    """The finite points along a Z-order curve, i4 [M]: what is near on it is near in space."""
+    n = xyz.shape[0]
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    finite = np.empty(n, np.int32)
+    count = 0
+    for i in range(n):
+        if math.isfinite(xyz[i, 0]) and math.isfinite(xyz[i, 1]) and math.isfinite(xyz[i, 2]):
+            finite[count] = i
+            count += 1
+            for axis in range(3):
+                low[axis] = min(low[axis], xyz[i, axis])
+                high[axis] = max(high[axis], xyz[i, axis])
+    finite = finite[:count]
+    scale = 1023.0 / max(high[0] - low[0], high[1] - low[1], high[2] - low[2], 1e-30)
+    keys = np.empty(count, np.uint32)
+    for m in range(count):
+        i = finite[m]
+        keys[m] = 0
+        for axis in range(3):
+            cell = np.uint32((xyz[i, axis] - low[axis]) * scale)
+            keys[m] |= _spread(cell) << np.uint32(axis)
+    order = radix_order(keys)
+    return finite[order]
+
+
+@kernel
+def blocks(xyz):
+    """Points f4 [N, 3] in blocks of neighbours: (their numbers i4 [M], coordinates f4 [3, blocks · BLOCK], padded with
+    NaN, and box f8 [blocks, 6], centre and half extent). Points that aren't finite are left out: no camera sees them.
+    """
+    order = _curve_order(xyz)
+    n_blocks = (len(order) + BLOCK - 1) // BLOCK
+    placed = np.full((3, n_blocks * BLOCK), np.nan, np.float32)
+    box = np.empty((n_blocks, 6))
+    for b in range(n_blocks):
+        members = order[b * BLOCK : (b + 1) * BLOCK]
+        for axis in range(3):
+            low, high = np.inf, -np.inf
+            for m in range(len(members)):
+                value = xyz[members[m], axis]
+                placed[axis, b * BLOCK + m] = value
+                low, high = min(low, value), max(high, value)
+            box[b, axis], box[b, 3 + axis] = (low + high) / 2, (high - low) / 2
+    return order, placed, box
+
+
+@kernel
+def _outside(box, planes):
+    """Whether a box lies wholly on the negative side of a plane a·p + d = 0, by more than rounding."""
+    for s in range(planes.shape[0]):
+        a, b, c, d = planes[s]
+        middle = a * box[0] + b * box[1] + c * box[2] + d
+        reach = abs(a) * box[3] + abs(b) * box[4] + abs(c) * box[5]
+        size = abs(a * box[0]) + abs(b * box[1]) + abs(c * box[2]) + abs(d) + reach
+        if middle + reach < -1e-9 * size:
+            return True
+    return False
+
+
+@kernel
+def project(
+    order, placed, box, at, planes, to_camera, depth, depth_camera, color_camera, color_height, color_width, max_gap
+):
+    """order, placed, box of `blocks`; at u4 [N]: room, left with anything in it; planes f8 [S, 4] that enclose what the
+    cameras can see; to_camera f8 [3, 4]; cameras f8 [4] = fx fy cx cy. Returns point i4 [P], ascending, and pixel
+    u2 [P, 2].
 
     A coordinate c falls on pixel floor(c + 0.5). Comparing c + 0.5 with the image's bounds before it becomes an integer
     keeps NaN and what would overflow out, and makes truncation the same as floor.
+
+    No loop over points branches: the first becomes vectors, and the others keep what passes a test by writing every
+    candidate and moving on only past those that do. A branch would be guessed wrong for every third point.
     """
-    n = xyz.shape[0]
-    point = np.empty(n, np.int32)
-    pixel = np.empty((n, 2), np.uint16)
+    seen = np.zeros((len(at) + 63) // 64, np.uint64)
     height, width = depth.shape
+    depth = depth.ravel()
     r00, r01, r02, t0 = to_camera[0]
     r10, r11, r12, t1 = to_camera[1]
     r20, r21, r22, t2 = to_camera[2]
     fx, fy, cx, cy = depth_camera
     gx, gy, hx, hy = color_camera
+    xs, ys, zs = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    inside, where, kept = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
     count = 0
-    for i in range(n):
-        wx = np.float64(xyz[i, 0])
-        wy = np.float64(xyz[i, 1])
-        wz = np.float64(xyz[i, 2])
-        z = r20 * wx + r21 * wy + r22 * wz + t2
-        if not z > 0.0:
+    for b in range(box.shape[0]):
+        if _outside(box[b], planes):
             continue
-        x = r00 * wx + r01 * wy + r02 * wz + t0
-        u = fx * x / z + cx + 0.5
-        if not (u >= 0.0 and u < width):
-            continue
-        y = r10 * wx + r11 * wy + r12 * wz + t1
-        v = fy * y / z + cy + 0.5
-        if not (v >= 0.0 and v < height):
-            continue
-        measured = np.float64(depth[np.int64(v), np.int64(u)])
-        if not (measured > 0.0 and abs(measured - z) <= max_gap):
-            continue
-        u = gx * x / z + hx + 0.5
-        v = gy * y / z + hy + 0.5
-        if not (u >= 0.0 and u < color_width and v >= 0.0 and v < color_height):
-            continue
-        point[count] = i
-        pixel[count, 0] = np.uint16(v)
-        pixel[count, 1] = np.uint16(u)
-        count += 1
-    return point[:count].copy(), pixel[:count].copy()
+        begin = b * BLOCK
+        wx, wy, wz = (
+            placed[0, begin : begin + BLOCK],
+            placed[1, begin : begin + BLOCK],
+            placed[2, begin : begin + BLOCK],
+        )
+        for i in range(BLOCK):
+            px, py, pz = np.float64(wx[i]), np.float64(wy[i]), np.float64(wz[i])
+            x = r00 * px + r01 * py + r02 * pz + t0
+            y = r10 * px + r11 * py + r12 * pz + t1
+            z = r20 * px + r21 * py + r22 * pz + t2
+            xs[i], ys[i], zs[i] = x, y, z
+            u = fx * x / z + cx + 0.5
+            v = fy * y / z + cy + 0.5
+            inside[i] = (z > 0.0) & (u >= 0.0) & (u < width) & (v >= 0.0) & (v < height)
+            where[i] = np.int64(v) * width + np.int64(u)
+        n_inside = 0
+        for i in range(BLOCK):
+            kept[n_inside] = i
+            n_inside += inside[i]
+        near = 0
+        for m in range(n_inside):
+            i = kept[m]
+            measured = np.float64(depth[where[i]])
+            kept[near] = i
+            near += (measured > 0.0) & (abs(measured - zs[i]) <= max_gap)
+        for m in range(near):
+            i = kept[m]
+            u = gx * xs[i] / zs[i] + hx + 0.5
+            v = gy * ys[i] / zs[i] + hy + 0.5
+            shown = (u >= 0.0) & (u < color_width) & (v >= 0.0) & (v < color_height)
+            point = order[begin + i]
+            at[point] = (np.uint32(v) << np.uint32(16)) | np.uint32(u)
+            seen[point >> 6] |= np.uint64(shown) << np.uint64(point & 63)
+            count += shown
+    return _listed(seen, at, count)
+
+
+@kernel
+def _listed(seen, at, count):
+    """The points whose bits are set, ascending, and their pixels, unpacked."""
+    point, pixel = np.empty(count, np.int32), np.empty((count, 2), np.uint16)
+    m = 0
+    for w in range(len(seen)):
+        word = seen[w]
+        while word:
+            lowest = word & (~word + np.uint64(1))
+            # Multiplied by this constant, each power of two has other leading six bits (a de Bruijn sequence).
+            i = 64 * w + _PLACE[(lowest * np.uint64(0x03F79D71B4CB0A89)) >> np.uint64(58)]
+            point[m] = i
+            pixel[m, 0], pixel[m, 1] = at[i] >> np.uint32(16), at[i] & np.uint32(0xFFFF)
+            m += 1
+            word ^= lowest
+    return point, pixel

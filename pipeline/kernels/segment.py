@@ -5,6 +5,18 @@ import math
 import numpy as np
 
 from hicl.pipeline.kernels import kernel
+from hicl.pipeline.kernels.sort import radix_order
+
+
+@kernel
+def mesh_edges(faces):
+    edges = np.empty((3 * len(faces), 2), np.int32)
+    for t in range(len(faces)):
+        i, j, k = faces[t]
+        edges[3 * t, 0], edges[3 * t, 1] = i, j
+        edges[3 * t + 1, 0], edges[3 * t + 1, 1] = i, k
+        edges[3 * t + 2, 0], edges[3 * t + 2, 1] = k, j
+    return edges
 
 
 @kernel
@@ -53,36 +65,21 @@ def edge_weights(xyz, normals, edges, oriented):
 
 
 @kernel
-def stable_order(weights):
-    """int32 [E]: a stable ascending order, NaN as inf; radix sort by 11 bits, four times as fast as NumPy's."""
-    n = weights.shape[0]
-    keys = np.empty(n, np.uint32)
+def ascending(edges, weights):
+    """The given edges i4 [M], themselves ascending, in stable ascending order of weight, NaN as inf."""
+    keys = np.empty(len(edges), np.uint32)
     bits = weights.view(np.uint32)
-    for i in range(n):
-        w = weights[i]
+    for m in range(len(edges)):
+        w, word = weights[edges[m]], bits[edges[m]]
         if math.isnan(w):
-            keys[i] = np.uint32(0xFF800000)
+            keys[m] = np.uint32(0xFF800000)
         elif w == 0:
-            keys[i] = np.uint32(0x80000000)
+            keys[m] = np.uint32(0x80000000)
         elif w < 0:
-            keys[i] = ~bits[i]
+            keys[m] = ~word
         else:
-            keys[i] = bits[i] | np.uint32(0x80000000)
-    order = np.arange(n).astype(np.int32)
-    spare = np.empty(n, np.int32)
-    for shift in (0, 11, 22):
-        start = np.zeros(2049, np.int64)
-        for i in range(n):
-            start[((keys[i] >> np.uint32(shift)) & np.uint32(2047)) + 1] += 1
-        for digit in range(2048):
-            start[digit + 1] += start[digit]
-        for i in range(n):
-            e = order[i]
-            digit = (keys[e] >> np.uint32(shift)) & np.uint32(2047)
-            spare[start[digit]] = e
-            start[digit] += 1
-        order, spare = spare, order
-    return order
+            keys[m] = word | np.uint32(0x80000000)
+    return edges[radix_order(keys)]
 
 
 @kernel
@@ -104,27 +101,67 @@ def join(parent, size, a, b):
 
 
 @kernel
-def felzenszwalb(n_points, edges, weights, order, k_threshold, min_size):
+def felzenszwalb(n_points, edges, weights, k_threshold, min_size):
     k = np.float32(k_threshold)
     parent = np.arange(n_points).astype(np.int32)
     size = np.ones(n_points, np.int32)
     threshold = np.full(n_points, k, np.float32)
-    for e in order:
-        a = find(parent, edges[e, 0])
-        b = find(parent, edges[e, 1])
-        w = weights[e]
-        if a != b and w <= threshold[a] and w <= threshold[b]:
+    # No set's threshold ever reaches 2 k: that of two sets joined is at most the smaller one's plus k / their size,
+    # which is k + k/2 + k/4 + ... at worst. So edges beyond it take no part in the first pass, nor in its sort.
+    reach = np.float32(2.001) * k
+    low, high = np.empty(len(weights), np.int32), np.empty(len(weights), np.int32)
+    n_low = n_high = 0
+    for e in range(len(weights)):
+        if weights[e] <= reach:
+            low[n_low] = e
+            n_low += 1
+        else:
+            high[n_high] = e
+            n_high += 1
+    left = 0
+    low = ascending(low[:n_low], weights)
+    # Fetched beforehand: these reads are all over memory, and here none has to wait for another.
+    ends, w_low = np.empty((n_low, 2), np.int32), np.empty(n_low, np.float32)
+    for m in range(n_low):
+        ends[m, 0], ends[m, 1], w_low[m] = edges[low[m], 0], edges[low[m], 1], weights[low[m]]
+    for m in range(n_low):
+        a, b, w = find(parent, ends[m, 0]), find(parent, ends[m, 1]), w_low[m]
+        if a == b:
+            continue
+        if w <= threshold[a] and w <= threshold[b]:
             root = join(parent, size, a, b)
             threshold[root] = w + k / np.float32(size[root])
-    for e in order:
-        a = find(parent, edges[e, 0])
-        b = find(parent, edges[e, 1])
-        if a != b and (size[a] < min_size or size[b] < min_size):
-            join(parent, size, a, b)
+        else:
+            low[left] = low[m]
+            left += 1
+    # The second pass needs the edges that reach a small set: sets only grow.
+    root_of, small = np.empty(n_points, np.int32), np.empty(n_points, np.bool_)
+    for i in range(n_points):
+        root_of[i] = find(parent, i)
+        small[i] = size[root_of[i]] < min_size
+    n_low = _reaching_small(root_of, small, edges, low[:left])
+    n_high = _reaching_small(root_of, small, edges, high[:n_high])
+    for order in (low[:n_low], ascending(high[:n_high], weights)):
+        for e in order:
+            a = find(parent, edges[e, 0])
+            b = find(parent, edges[e, 1])
+            if a != b and (size[a] < min_size or size[b] < min_size):
+                join(parent, size, a, b)
     roots = np.empty(n_points, np.int64)
     for i in range(n_points):
         roots[i] = find(parent, i)
     return number_by_appearance(roots, n_points)
+
+
+@kernel
+def _reaching_small(root_of, small, edges, some):
+    """Keep, at the front of `some`, the edges between two sets of which one is small; returns how many."""
+    count = 0
+    for e in some:
+        a, b = edges[e, 0], edges[e, 1]
+        some[count] = e
+        count += (small[a] | small[b]) & (root_of[a] != root_of[b])
+    return count
 
 
 @kernel

@@ -10,15 +10,17 @@ SPEC = {
     "points/xyz": ("float32", 2, True), "points/rgb": ("uint8", 2, True), "points/normal": ("float32", 2, False),
     "points/label": ("uint8", 1, False), "views/frame": ("int32", 1, False), "views/pose": ("float64", 3, False),
     "views/intrinsics": ("float64", 2, False), "views/size": ("int32", 2, False), "pairs/indptr": ("int64", 1, True),
-    "pairs/point": ("int32", 1, True), "pairs/pixel": ("uint16", 2, False), "sets/id": ("int32", 1, True),
-    "features/grid": ("float16", 4, False), "pairs/raw": ("uint8", 1, True), "pairs/refined": ("uint8", 1, True),
+    "pairs/point": ("int32", 1, False), "pairs/pixel": ("uint16", 2, False), "sets/id": ("int32", 1, False),
+    "features/grid": ("int8", 4, False), "features/scale": ("float32", 3, False), "pairs/raw": ("uint8", 1, False),
+    "pairs/refined": ("uint8", 1, False),
 }  # fmt: skip
+OPTIONAL = {"points/label", "features/grid", "features/scale"}
 
 
 def test_the_table_is_the_specification():
-    found = {name: (np.dtype(s.dtype).name, len(s.shape), s.mapped) for name, s in SCENE_ARRAYS.items()}
+    found = {name: (np.dtype(s.dtype).name, len(s.shape), s.codec is None) for name, s in SCENE_ARRAYS.items()}
     assert found == SPEC
-    assert {name for name, s in SCENE_ARRAYS.items() if not s.required} == {"points/label", "features/grid"}
+    assert {name for name, s in SCENE_ARRAYS.items() if not s.required} == OPTIONAL
     assert all(name == s.name for name, s in SCENE_ARRAYS.items())
 
 
@@ -42,7 +44,7 @@ def refuse(changes, said, n_classes=3):
 
 @pytest.mark.parametrize("name", sorted(SPEC))
 def test_wrong_type(name):
-    other = {"float32": "f8", "float64": "f4", "float16": "f4", "uint8": "i1", "uint16": "i2"}
+    other = {"float32": "f8", "float64": "f4", "int8": "u1", "uint8": "i1", "uint16": "i2"}
     refuse({name: lambda a: a.astype(other.get(a.dtype.name, "u4"))}, f"{name} is .*, expected {SPEC[name][0]}")
 
 
@@ -62,7 +64,7 @@ def test_wrong_width(name, width):
     refuse({name: lambda a: np.concatenate([a, a[:, :1]], axis=1)}, f"{name} has shape .*, expected .*{width}")
 
 
-@pytest.mark.parametrize("name", sorted(set(SPEC) - {"points/label", "features/grid"}))
+@pytest.mark.parametrize("name", sorted(set(SPEC) - OPTIONAL))
 def test_missing(name):
     refuse({name: None}, f"{name} is missing")
 
@@ -105,6 +107,11 @@ def test_out_of_range(name, change, said):
     refuse({name: change}, said)
 
 
+@pytest.mark.parametrize("name", ["features/grid", "features/scale"])
+def test_features_come_with_their_scale(name):
+    refuse({name: None}, f"{name} is missing")
+
+
 def test_the_pixel_belongs_to_its_own_view():
     """The second of two views is larger: what lies inside it needn't lie inside the first."""
     scene = arrays(views=(1, 1))
@@ -117,9 +124,8 @@ def test_the_pixel_belongs_to_its_own_view():
 
 
 def test_chunks():
-    """One plain chunk where training reads; else one shard of inner chunks, a frame or 4,096 rows each."""
+    """One chunk, but a frame each of the features, in one shard."""
     assert chunking(SCENE_ARRAYS["points/xyz"], (9000, 3)) == ((9000, 3), None)
-    assert chunking(SCENE_ARRAYS["pairs/pixel"], (9000, 2)) == ((4096, 2), (12288, 2))
-    assert chunking(SCENE_ARRAYS["pairs/pixel"], (100, 2)) == ((100, 2), (100, 2))
+    assert chunking(SCENE_ARRAYS["pairs/pixel"], (9000, 2)) == ((9000, 2), None)
     assert chunking(SCENE_ARRAYS["features/grid"], (5, 4, 3, 2)) == ((1, 4, 3, 2), (5, 4, 3, 2))
     assert chunking(SCENE_ARRAYS["pairs/raw"], (0,)) == ((1,), None)

@@ -199,7 +199,7 @@ def test_another_data_set(tmp_path):
     assert tree(path) == before
 
 
-@pytest.mark.parametrize("change, said", [({"version": 2}, "cache version 2"), ({"format": "ome-zarr"}, "not a cache")])
+@pytest.mark.parametrize("change, said", [({"version": 1}, "cache version 1"), ({"format": "ome-zarr"}, "not a cache")])
 def test_another_format(tmp_path, change, said):
     path = fill(tmp_path / "cache")
     root = json.loads((path / "zarr.json").read_text())
@@ -327,5 +327,5 @@ def test_classes_are_in_the_root(tmp_path):
     root = json.loads((fill(tmp_path / "cache") / "zarr.json").read_text())
     assert (root["zarr_format"], root["node_type"]) == (3, "group")
     found = root["attributes"]
-    assert (found["format"], found["version"], found["dataset"]) == ("hicl-cache", 1, "scannet")
+    assert (found["format"], found["version"], found["dataset"]) == ("hicl-cache", 2, "scannet")
     assert tuple(found["classes"]) == CLASSES and found["text_fingerprint"] == "t1"

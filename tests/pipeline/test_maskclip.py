@@ -132,6 +132,17 @@ def test_resnet_is_the_formula(tiny_clip, dense):
     assert pool.num_heads == 4
 
 
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_bfloat16_reads_about_the_same(tiny_clip, kind):
+    tiny = getattr(tiny_clip, kind)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    exact, rounded = (
+        Teacher(TeacherConfig(tiny.config, tiny.weights), bf16=bf16).encode_images([image]) for bf16 in (None, True)
+    )
+    assert rounded.dtype == np.float32 and not np.array_equal(exact, rounded)
+    assert (exact * rounded).sum(axis=-1).min() > 0.999
+
+
 def test_grid_and_size(tiny_clip):
     model = teacher(tiny_clip.vit)
     assert (model.dim, model.patch, model.short_side) == (12, (8, 8), 32)

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hicl.errors import HiclError
 from hicl.pipeline.normals import mesh_normals, neighbors, pca_normals, unit
@@ -46,6 +48,41 @@ def test_neighbors():
     assert neighbors(xyz, k=6)[0][:, 4:].tolist() == [[-1, -1]] * 4
     assert neighbors(xyz, k=1)[0].tolist() == [[0], [1], [2], [3]]
     assert neighbors(xyz[:0], k=2)[0].shape == (0, 2)
+
+
+def cloud(kind, n, rng):
+    """Points on a plane, in a volume, of very different densities, on a lattice (all ties), and mostly the same."""
+    if kind == "surface":
+        return np.c_[rng.uniform(-2, 2, (n, 2)), 0.01 * rng.standard_normal(n)]
+    if kind == "volume":
+        return rng.uniform(-1, 1, (n, 3))
+    if kind == "sweep":
+        return rng.standard_normal((n, 3)) * 10 ** rng.uniform(-3, 2, (n, 1))
+    if kind == "lattice":
+        return rng.integers(0, 6, (n, 3)).astype(float)
+    return np.where(rng.random((n, 1)) < 0.5, 1.0, rng.uniform(0, 50, (n, 3)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(["surface", "volume", "sweep", "lattice", "heap"]),
+    n=st.integers(1, 300),
+    k=st.integers(1, 20),
+    radius=st.sampled_from([np.inf, 0.3, 1.0]),
+)
+def test_neighbors_are_the_nearest_of_all_points_and_of_equals_the_lowest(seed, kind, n, k, radius):
+    xyz = cloud(kind, n, np.random.default_rng(seed)).astype(np.float32)
+    index, distance = neighbors(xyz, k, radius)
+    difference = xyz[:, None].astype(np.float64) - xyz[None].astype(np.float64)
+    square = difference[..., 0] ** 2 + difference[..., 1] ** 2 + difference[..., 2] ** 2
+    nearest = np.argsort(square, axis=1, kind="stable")[:, :k]
+    square = np.take_along_axis(square, nearest, axis=1)
+    within = square < radius**2
+    shown = min(n, k)
+    assert np.array_equal(index[:, :shown], np.where(within, nearest, -1))
+    assert np.array_equal(distance[:, :shown], np.where(within, np.sqrt(square), np.inf).astype(np.float32))
+    assert (index[:, shown:] == -1).all() and np.isinf(distance[:, shown:]).all()
 
 
 @pytest.mark.parametrize("offset", [0.0, 500.0])

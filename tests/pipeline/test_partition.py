@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hicl.errors import HiclError
-from hicl.pipeline.kernels.segment import stable_order
+from hicl.pipeline.kernels.segment import ascending
 from hicl.pipeline.normals import mesh_normals, neighbors
 from hicl.pipeline.partition import compact_ids, edge_weights, felzenszwalb, knn_edges, knn_sets, mesh_edges, mesh_sets
 
@@ -58,16 +58,28 @@ def test_degenerate_edges_have_defined_weights():
     assert np.isinf(weights[1:]).all()
 
 
-def test_stable_order_is_numpy_s():
+def test_the_order_of_weights_is_numpy_s_stable_one():
     rng = np.random.default_rng(0)
     weights = rng.choice(np.r_[rng.standard_normal(300), 0.0, -0.0, np.inf, -np.inf, 1e-40, -1e-40], 5000)
     weights = weights.astype(np.float32)
-    assert np.array_equal(stable_order(weights), np.argsort(weights, kind="stable"))
+    every, some = np.arange(5000, dtype=np.int32), np.arange(0, 5000, 3, dtype=np.int32)
+    assert np.array_equal(ascending(every, weights), np.argsort(weights, kind="stable"))
+    assert np.array_equal(ascending(some, weights), some[np.argsort(weights[some], kind="stable")])
     weights[::7] = np.nan
-    assert np.array_equal(
-        stable_order(weights), np.argsort(np.where(np.isnan(weights), np.inf, weights), kind="stable")
-    )
-    assert len(stable_order(weights[:0])) == 0
+    as_inf = np.where(np.isnan(weights), np.inf, weights)
+    assert np.array_equal(ascending(every, weights), np.argsort(as_inf, kind="stable"))
+    assert len(ascending(every[:0], weights)) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.01, 0.1, 1.0]), st.integers(1, 30))
+def test_felzenszwalb_is_the_plain_one_also_where_weights_pass_every_threshold(seed, k_threshold, min_size):
+    rng = np.random.default_rng(seed)
+    edges = rng.integers(0, 40, (200, 2)).astype(np.int32)
+    weights = (rng.random(200) ** 3 * 5 * max(k_threshold, 0.01)).astype(np.float32)
+    weights[::23] = np.nan
+    found = felzenszwalb(40, edges, weights, k_threshold, min_size)
+    assert np.array_equal(found, reference.felzenszwalb(40, edges, weights, k_threshold, min_size))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -6,10 +6,14 @@ from hypothesis import strategies as st
 
 from hicl.errors import FrameError
 from hicl.pipeline.datasets.scene import Camera
-from hicl.pipeline.projection import project
+from hicl.pipeline.projection import Projector
 
 DEPTH = Camera(fx=100, fy=110, cx=31.5, cy=23.5, height=48, width=64)
 COLOR = Camera(fx=210, fy=205, cx=60, cy=50, height=96, width=128)
+
+
+def project(xyz, *view, **settings):
+    return Projector(xyz).project(*view, **settings)
 
 
 def turned(angle=0.3, translation=(0.5, -0.2, 0.1)):

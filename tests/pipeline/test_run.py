@@ -60,8 +60,9 @@ def test_labels_follow_from_the_cached_features_and_pairs(root, tmp_path, config
     assert sorted(summary.done) == ["corner0", "corner1"]
     cache = open_cache(tmp_path / "cache")
     scene = cache.scene("corner0")
-    grid, pixel, raw = (scene.read(name) for name in ("features/grid", "pairs/pixel", "pairs/raw"))
-    grid = grid.astype(np.float64)
+    pixel, raw = scene.read("pairs/pixel"), scene.read("pairs/raw")
+    grid = scene.read("features/grid").astype(np.float64) * scene.read("features/scale")[..., None]
+    assert np.allclose(np.linalg.norm(grid, axis=-1), 1, atol=0.01)
     rows, columns = grid.shape[1:3]
     for pair in range(0, len(raw), 37):
         view = np.searchsorted(scene.read("pairs/indptr"), pair, side="right") - 1

@@ -22,7 +22,8 @@ def test_a_point_is_as_near_as_the_mean_of_its_pixels(tiny_clip, tmp_path):
     query = cache.text[0].copy()
     found = similarity(scene, query)
 
-    grid, indptr, size = (scene.read(name) for name in ("features/grid", "pairs/indptr", "views/size"))
+    grid = scene.read("features/grid") * scene.read("features/scale")[..., None]
+    indptr, size = scene.read("pairs/indptr"), scene.read("views/size")
     point, pixel = scene.read("pairs/point"), scene.read("pairs/pixel").astype(int)
     seen = [[] for _ in range(len(found))]
     for view in range(len(size)):

@@ -6,7 +6,14 @@ from hypothesis.extra import numpy as hnp
 
 from hicl.train.augment import augment, elastic
 from hicl.train.config import StreamConfig
-from hicl.train.kernels import grid_shape, label_histogram, majority_labels, token_labels, voxelise
+from hicl.train.kernels import (
+    grid_shape,
+    label_histogram,
+    majority_labels,
+    token_labels,
+    voxel_colours,
+    voxelise,
+)
 
 points = hnp.arrays(np.float32, st.tuples(st.integers(1, 60), st.just(3)), elements=st.floats(-4, 4, width=32))
 
@@ -30,6 +37,20 @@ def test_the_partition_does_not_depend_on_the_order_of_points(xyz, seed):
     order = np.random.default_rng(seed).permutation(len(xyz))
     a, b = voxelise(xyz, 0.3), voxelise(xyz[order], 0.3)
     assert (a[0][a[2]][order] == b[0][b[2]]).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(points)
+def test_a_voxel_s_colour_is_its_first_point_s_or_the_mean(xyz):
+    colour = np.cos(np.arange(3 * len(xyz), dtype=np.float32)).reshape(-1, 3)
+    _, representative, voxel_of_point = voxelise(xyz, 0.5)
+    first = voxel_colours(colour, representative, voxel_of_point, "first")
+    mean = voxel_colours(colour, representative, voxel_of_point, "mean")
+    for voxel in range(len(representative)):
+        own = colour[voxel_of_point == voxel]
+        assert (first[voxel] == own[0]).all()
+        np.testing.assert_allclose(mean[voxel], own.mean(axis=0), atol=1e-6)
+    assert mean.dtype == first.dtype == np.float32
 
 
 @pytest.mark.parametrize("bad", [np.empty((0, 3)), np.array([[0, np.nan, 0]]), np.array([[0, 0, 0], [2e6, 0, 0.0]])])
