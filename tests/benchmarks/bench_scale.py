@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from formats import Sens, encoded, picture, write_mesh
+from formats import Sens, encoded, picture, write_frames_25k, write_mesh
 
 from hicl.cache.writer import CacheWriter
 from hicl.pipeline import fingerprint
@@ -85,17 +85,20 @@ def processor_seconds(executor) -> float:
     return sum(int(user) + int(system) for user, system in times) / os.sysconf("SC_CLK_TCK")
 
 
-def make_scans(root: Path, n: int) -> None:
-    """n scans that share their files' bytes by hard links."""
+def make_scans(root: Path, n: int, form: str) -> None:
+    """n scans that share their files' bytes by hard links, as recordings or as frames of scannet_frames_25k."""
     model = write_mesh(root / "model")
     jpeg, depth = encoded(picture(), quality=80), zlib.compress(np.full((12, 16), 2000, "<u2").tobytes())
     Sens([(np.eye(4), jpeg, depth)] * FRAMES).write(model / "model.sens")
+    frames = write_frames_25k(root / "frames", range(0, FRAMES, 100))
     for index in range(n):
         name = f"scene{index // 3:04d}_{index % 3:02d}"
         (root / "scans" / name).mkdir(parents=True)
         for ending in ("_vh_clean_2.ply", ".sens"):
             os.link(model / f"model{ending}", root / "scans" / name / f"{name}{ending}")
-    shutil.rmtree(model)
+        if form == "frames":
+            shutil.copytree(frames, root / "scannet_frames_25k" / name, copy_function=os.link)
+    shutil.rmtree(model), shutil.rmtree(frames)
 
 
 def make_cache(root: Path, out: Path) -> None:
@@ -120,16 +123,19 @@ def make_cache(root: Path, out: Path) -> None:
 
 def scale(folder: Path) -> None:
     """A run that finds nothing to do, and one that makes all labels anew, on few scans and on many."""
-    print(f"scans of {FRAMES} frames")
-    print("    scans  up to date, s  memory, MB   all labels anew, s  memory of the parent, MB")
-    for n in (FEW, SCANS):
-        root, out = folder / f"{n}", folder / f"cache{n}"
-        make_scans(root, n)
+    print(f".sens of {FRAMES} frames; frames of every 100th of them")
+    print("    scans  form    up to date, s  memory, MB  all labels anew, s  memory of the parent, MB")
+    for n, form in ((FEW, ".sens"), (SCANS, ".sens"), (SCANS, "frames")):
+        root, out = folder / f"{n}{form}", folder / f"cache{n}{form}"
+        make_scans(root, n, form)
         make_cache(root, out)
         words = ["preprocess", "scannet", "--root", root, "--out", out, "--clip", MINIATURE, "--weights", MINIATURE]
         seconds, memory = min(hicl(*words) for _ in range(3))
-        anew, parent = hicl(*words, "--vote", "scene")
-        print(f"  {n:7,}  {seconds:13.2f}  {memory:10.0f}  {anew:18.0f}  {parent:24.0f}")
+        line = f"  {n:7,}  {form:6}  {seconds:13.2f}  {memory:10.0f}"
+        if form == ".sens":
+            anew, parent = hicl(*words, "--vote", "scene")
+            line += f"  {anew:18.0f}  {parent:24.0f}"
+        print(line)
 
 
 def start_up(folder: Path) -> None:
