@@ -58,6 +58,7 @@ benchmark: setup
 	$(VENV)/bin/python tests/benchmarks/bench_stages.py
 	$(VENV)/bin/python tests/benchmarks/bench_train.py
 	$(VENV)/bin/python tests/benchmarks/bench_predict.py
+	$(VENV)/bin/python tests/benchmarks/bench_scale.py
 
 # Train the miniature's teacher anew, from crops and captions of other rooms.
 teacher: setup

@@ -1,6 +1,6 @@
 """`manifest.parquet`: a row a scene, for finding scenes without opening them."""
 
-import os
+import io
 from pathlib import Path
 
 from hicl.errors import HiclError
@@ -36,27 +36,31 @@ def row(scene: str, split: str, state: str, attributes: dict | None, size: int =
     }
 
 
-def write(cache: Path, rows: list[dict]) -> None:
-    """Replace the manifest in one step, rows in order of the scenes' names."""
+def fingerprints(row: dict) -> dict[str, str]:
+    """Fingerprint of each stage, and of the text, in a row."""
+    return {stage: row[f"{stage}_fingerprint"] for stage in _STAGES}
+
+
+def encode(rows: list[dict]) -> bytes:
+    """The file, of rows in order of the scenes' names."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist(sorted(rows, key=lambda r: r["scene"]), schema=_schema())
-    temporary = cache / f".{FILE}"
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, cache / FILE)
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=_schema()), file, compression="zstd")
+    return file.getvalue()
 
 
-def read(cache: Path) -> list[dict]:
-    """All rows. Raises `HiclError` if the manifest is missing or not ours."""
+def parse(content: bytes | None, cache: str | Path) -> list[dict]:
+    """All rows of a cache's manifest. Raises `HiclError` if it is missing or not ours."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = cache / FILE
-    if not path.exists():
+    path = f"{cache}/{FILE}"
+    if content is None:
         raise HiclError(f"{path}: missing; {cache} is not a cache, or its first `hicl preprocess` never finished")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError) as error:
         raise HiclError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
     if table.schema.names != _schema().names:

@@ -1,26 +1,29 @@
 """Writing a cache: stage a scene, check it, publish it whole.
 
-One process publishes (`CacheWriter`, under a lock); any number of workers stage. A scene is built under
-`.staging/<scene>` and moved to `scenes/<scene>` in one rename. Where it replaces a published one, the old one is first
-moved to `.replaced/<scene>`; whoever opens the cache next undoes whatever a killed run left behind.
+One process publishes (`CacheWriter`); any number of workers stage (`staging`), here or on other machines. A scene is
+built under a name that no other attempt at it has, so that one which was given up for lost may go on writing unheeded.
+`store.py` and `remote.py` say how it gets to its place, and what becomes of it after a kill.
 """
 
-import fcntl
+import contextlib
 import json
 import os
 import shutil
+import threading
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from hicl.cache import manifest
+from hicl.cache.reader import CacheReader, SceneReader, open_cache, root_of
 from hicl.cache.schema import FORMAT, MAX_CLASSES, SCENE_ARRAYS, VERSION, chunking, validate
+from hicl.cache.store import SCENES, TEXT, attributes_of, open_store
 from hicl.errors import HiclError
 
 _LEVELS = {"zstd": 5, "lz4hc": 9}
-
-SCENES, STAGING, REPLACED = "scenes", ".staging", ".replaced"
-_TEXT = ".text"  # the text's name while it is exchanged: no scene's folder is called so
+_zarr = threading.Lock()  # its settings are the whole process's, and a worker of Dask may have several threads
 
 
 def write_arrays(group_path: Path, arrays: dict[str, np.ndarray], attributes: dict) -> None:
@@ -39,25 +42,44 @@ def write_arrays(group_path: Path, arrays: dict[str, np.ndarray], attributes: di
         group.update_attributes(attributes)
 
 
-def stage_scene(
-    cache: Path, scene: str, arrays: dict[str, np.ndarray], attributes: dict, n_classes: int, keep: list[str]
-) -> None:
-    """Build a scene under `.staging`: `arrays` are new, `keep` names those taken over from the published scene.
+@contextlib.contextmanager
+def staging(location: str | Path) -> Iterator["Stage"]:
+    """A place to build scenes of the cache at a location, as long as the block lasts. Raises `HiclError`."""
+    store = open_store(location)
+    with store.workplace() as folder:
+        yield Stage(store, open_cache(location, folder / "mirror"), folder)
 
-    attributes: `stages` (fingerprint of each stage), `counts`, `skipped` (frame → reason) and what else describes it.
-    Raises `HiclError` if the scene as a whole doesn't keep to the schema; nothing is published by this function.
-    """
-    from hicl.cache.reader import SceneReader
 
-    staging, published = cache / STAGING / scene, cache / SCENES / scene
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    write_arrays(staging, arrays, attributes)
-    for name in keep:
-        _link_tree(published / name, staging / name)
-        _group_metadata(staging / Path(name).parent)
-    whole = SceneReader(staging)
-    validate({name: whole.read(name) for name in whole.arrays()}, n_classes, f"scene {scene}")
+class Stage:
+    """What a worker needs of a cache: `cache`, to read what is published, and `build`, which publishes nothing."""
+
+    def __init__(self, store, cache: CacheReader, folder: Path):
+        self._store, self.cache, self._folder = store, cache, folder
+
+    def build(self, scene: str, arrays: dict[str, np.ndarray], attributes: dict, keep: list[str]) -> str:
+        """Build a scene: `arrays` are new, `keep` names those taken over from the published scene.
+
+        attributes: `stages` (fingerprint of each stage), `counts`, `skipped` (frame → reason) and what else describes
+        it. Returns the name to publish it by. Raises `HiclError` if the scene as a whole doesn't keep to the schema.
+        """
+        folder = _new_folder(self._folder, scene)
+        with _zarr:
+            write_arrays(folder, arrays, attributes)
+        if keep:
+            published = self.cache.published(scene)
+            for name in keep:
+                _link_tree(published.folder(name), folder / name)
+                _group_metadata(folder / Path(name).parent)
+        whole = SceneReader(folder)
+        validate({name: whole.read(name) for name in whole.arrays()}, len(self.cache.classes), f"scene {scene}")
+        self._store.stage(folder, keep)
+        return folder.name
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    folder = parent / f"{name}.{uuid.uuid4().hex[:12]}"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _link_tree(source: Path, target: Path) -> None:
@@ -75,76 +97,75 @@ def _group_metadata(path: Path) -> None:
     zarr.open_group(path, mode="a", zarr_format=3)
 
 
-def tree_bytes(path: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
 class CacheWriter:
-    """The one process that publishes. A context manager that holds the cache's lock.
+    """The one process that publishes: a context manager. In a folder it holds the cache's lock.
 
-    Raises `HiclError` where the folder holds something else, another dataset's cache, or another run is at work.
+    rows: a row of the manifest for each published scene, as the scene's own attributes say.
+
+    Raises `HiclError` where the location holds something else, another dataset's cache, or another run is at work.
     """
 
-    def __init__(self, path: Path, dataset: str):
-        self.path = Path(path)
-        if self.path.exists() and not self.path.is_dir():
-            raise HiclError(f"{self.path}: is a file; give --out a folder")
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "zarr.json").exists():
-            # A first run that was killed before its root was written leaves only hidden files of ours.
-            ours = (STAGING, REPLACED, SCENES, "text", ".zarr.json")
-            strangers = [entry.name for entry in self.path.iterdir() if entry.name not in ours]
-            if strangers:
-                raise HiclError(f"{self.path}: not a cache but holds {strangers[0]}; give --out a new folder")
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path, os.O_RDONLY)
+    def __init__(self, location: str | Path, dataset: str):
+        self.path, self.dataset = location, dataset
+        self.store = open_store(location)
+        self._assert_ours()
+        self.store.lock()
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.root = self._read_root(dataset)
-            self._recover()
-        except BlockingIOError:
-            os.close(self._lock)
-            raise HiclError(f"{self.path}: another hicl preprocess is writing to it; wait for it to end") from None
+            self.root = self._read_root()
+            self.store.recover()
+            self.root = self._read_root()
+            self._old = self._read_manifest()
+            self.rows = {scene: self._known_row(scene, attributes) for scene, attributes in self.published()}
         except BaseException:
-            os.close(self._lock)
+            self.store.unlock()
             raise
-        self.dataset = dataset
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        shutil.rmtree(self.path / STAGING, ignore_errors=True)
-        shutil.rmtree(self.path / REPLACED, ignore_errors=True)
-        os.close(self._lock)
+        self.store.tidy()
+        self.store.unlock()
 
-    def _recover(self) -> None:
-        replaced = self.path / REPLACED
-        if replaced.is_dir():
-            for old in replaced.iterdir():
-                home = self.path / ("text" if old.name == _TEXT else f"{SCENES}/{old.name}")
-                if old.name == _TEXT and self._text_cut_off():
-                    shutil.rmtree(home, ignore_errors=True)
-                if not home.exists():
-                    os.replace(old, home)
-        shutil.rmtree(replaced, ignore_errors=True)
-        shutil.rmtree(self.path / STAGING, ignore_errors=True)
+    def _assert_ours(self) -> None:
+        entries = self.store.entries()
+        strangers = sorted(set(entries) - {*self.store.leftovers})
+        if strangers and "zarr.json" not in entries:
+            raise HiclError(f"{self.path}: not a cache but holds {strangers[0]}; give --out a new folder")
 
-    def _text_cut_off(self) -> bool:
-        """Whether the new text is in place but the root still speaks of the old one."""
-        from hicl.cache.reader import text_fingerprint
-
-        return self.root is not None and text_fingerprint(self.path) != self.root["text_fingerprint"]
-
-    def _read_root(self, dataset: str) -> dict | None:
-        if not (self.path / "zarr.json").exists():
+    def _read_root(self) -> dict | None:
+        content = self.store.read("zarr.json")
+        if content is None:
             return None
-        from hicl.cache.reader import read_root
-
-        root = read_root(self.path)
-        if root["dataset"] != dataset:
-            raise HiclError(f"{self.path}: a cache of {root['dataset']}, not of {dataset}; give --out a new folder")
+        root = root_of(content, self.path)
+        if root["dataset"] != self.dataset:
+            raise HiclError(
+                f"{self.path}: a cache of {root['dataset']}, not of {self.dataset}; give --out a new folder"
+            )
         return root
+
+    def _read_manifest(self) -> dict[str, dict]:
+        content = self.store.read(manifest.FILE)
+        try:
+            return {row["scene"]: row for row in manifest.parse(content, self.path)} if content is not None else {}
+        except HiclError:
+            return {}  # an index only: it is written anew
+
+    def published(self) -> Iterator[tuple[str, dict]]:
+        """(name, attributes) of every published scene, stale ones too."""
+        names = [f"{SCENES}/{scene}/zarr.json" for scene in self.store.scenes()]
+        for name, content in self.store.read_many(names):
+            if content is not None:
+                group = name.removesuffix("/zarr.json")
+                yield group.removeprefix(f"{SCENES}/"), attributes_of(content, f"{self.path}/{group}")
+
+    def _known_row(self, scene: str, attributes: dict) -> dict:
+        """The row of a scene; its bytes are counted anew only where the old row is of other contents."""
+        old = self._old.get(scene)
+        row = _row(scene, attributes, old["bytes"] if old else 0)
+        if old and all(old[key] == row[key] for key in row if key not in ("state", "error")):
+            return row
+        return _row(scene, attributes, self.store.size(f"{SCENES}/{scene}"))
 
     def set_text(self, classes: tuple[str, ...], embedding: np.ndarray, fingerprint: str, attributes: dict) -> None:
         """Set the class list: embedding float32 [C, d], unit length, and the root attributes that say what it is.
@@ -155,72 +176,49 @@ class CacheWriter:
             raise HiclError(f"{self.path}: {len(classes)} classes with {embedding.shape[0]} embeddings")
         import zarr
 
-        staging = self.path / STAGING / _TEXT
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        text = zarr.open_group(staging, mode="a", zarr_format=3)
-        text.update_attributes({"fingerprint": fingerprint})
-        text.create_array("embedding", data=np.ascontiguousarray(embedding, np.float32), chunks=embedding.shape)
-        self._swap_in(_TEXT, self.path / "text")
         root = {"format": FORMAT, "version": VERSION, "dataset": self.dataset, "classes": list(classes)}
         root |= attributes | {"text_fingerprint": fingerprint}
-        self._write_root(root)
-        self._forget(_TEXT)  # only now: until the root says so, the old text is the one that counts
+        with self.store.workplace() as parent:
+            folder = _new_folder(parent, ".text")
+            text = zarr.open_group(folder, mode="a", zarr_format=3)
+            text.update_attributes({"fingerprint": fingerprint})
+            text.create_array("embedding", data=np.ascontiguousarray(embedding, np.float32), chunks=embedding.shape)
+            self.store.stage(folder, [])
+        if self.store.read(f"{SCENES}/zarr.json") is None:
+            self.store.write(f"{SCENES}/zarr.json", _group({}))
+        self.store.publish(folder.name, TEXT, _group(root))
+        self.root = root
 
-    def _write_root(self, attributes: dict) -> None:
-        scenes = self.path / SCENES
-        scenes.mkdir(exist_ok=True)
-        _group_metadata(scenes)
-        text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2)
-        temporary = self.path / ".zarr.json"
-        temporary.write_text(text)
-        os.replace(temporary, self.path / "zarr.json")
-        self.root = attributes
-
-    def publish(self, scene: str) -> None:
+    def publish(self, scene: str, staged: str) -> None:
         """Make a staged scene visible, in place of an older one if there is one."""
-        self._swap_in(scene, self.path / SCENES / scene)
-        self._forget(scene)
-
-    def _swap_in(self, name: str, home: Path) -> None:
-        if home.exists():
-            (self.path / REPLACED).mkdir(exist_ok=True)
-            os.replace(home, self.path / REPLACED / name)
-        os.replace(self.path / STAGING / name, home)
-
-    def _forget(self, name: str) -> None:
-        shutil.rmtree(self.path / REPLACED / name, ignore_errors=True)
-
-    def attributes(self, scene: str) -> dict | None:
-        """Attributes of a published scene, or None."""
-        from hicl.cache.reader import SceneReader
-
-        path = self.path / SCENES / scene
-        return SceneReader(path).attributes if (path / "zarr.json").exists() else None
+        self.store.publish(staged, f"{SCENES}/{scene}")
+        group = f"{SCENES}/{scene}"
+        attributes = attributes_of(self.store.read(f"{group}/zarr.json"), f"{self.path}/{group}")
+        self.rows[scene] = _row(scene, attributes, self.store.size(group))
 
     def write_manifest(self, touched: dict[str, tuple[str, str]]) -> None:
-        """Write the manifest of all scenes.
+        """Write the manifest of all scenes, if it isn't the same as it was.
 
         touched: scene → (split, error) of this run, an empty error meaning success; the rows of other scenes stay, but
         are stale if their labels belong to another class list.
         """
-        old = {r["scene"]: r for r in manifest.read(self.path)} if (self.path / manifest.FILE).exists() else {}
         rows = []
-        for scene in {*old, *touched, *self.published()}:
-            attributes = self.attributes(scene)
-            split, error = touched.get(scene, (None, None))
-            if split is None:
-                split = old[scene]["split"] if scene in old else (attributes or {}).get("split", "")
-                error = old[scene]["error"] if scene in old else ""
-            if attributes is None and not error:
+        for scene in sorted({*self._old, *touched, *self.rows}):
+            old, row = self._old.get(scene), self.rows.get(scene)
+            split, error = touched.get(scene) or ((old["split"], old["error"]) if old else (row["split"], ""))
+            if row is None and not error:
                 continue  # its folder was taken away by hand
-            current = attributes is not None and attributes["stages"]["text"] == self.root["text_fingerprint"]
+            current = row is not None and row["text_fingerprint"] == self.root["text_fingerprint"]
             state = manifest.FAILED if error else manifest.COMPLETE if current else manifest.STALE
-            size = tree_bytes(self.path / SCENES / scene) if attributes else 0
-            rows.append(manifest.row(scene, split, state, attributes, size, error))
-        manifest.write(self.path, rows)
+            row = row or manifest.row(scene, split, state, None)
+            rows.append(row | {"split": split, "state": state, "error": error})
+        if rows != list(self._old.values()):
+            self.store.write(manifest.FILE, manifest.encode(rows))
 
-    def published(self) -> list[str]:
-        """Names of all published scenes, stale ones too."""
-        scenes = self.path / SCENES
-        return sorted(entry.name for entry in scenes.iterdir() if entry.is_dir()) if scenes.is_dir() else []
+
+def _group(attributes: dict) -> bytes:
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2).encode()
+
+
+def _row(scene: str, attributes: dict, size: int) -> dict:
+    return manifest.row(scene, attributes.get("split", ""), manifest.COMPLETE, attributes, size)

@@ -8,6 +8,7 @@ import typer
 
 from hicl import scene_cli, train_cli, view
 from hicl.errors import HiclError
+from hicl.options import Cache, Scheduler, cluster, everywhere
 
 # As rich's markup, a "[default: …]" in a help text would vanish.
 _PLAIN = {"no_args_is_help": True, "rich_markup_mode": None}
@@ -32,7 +33,9 @@ for command in (
     app.command()(command)
 
 Root = Annotated[Path, typer.Option(help="Folder that holds the scans.")]
-Out = Annotated[Path, typer.Option(help="The cache, made or brought up to date.")]
+Out = Annotated[
+    str, typer.Option(help="The cache, made or brought up to date: a folder, or a URL like s3://bucket/cache.")
+]
 Config = Annotated[Path | None, typer.Option(help="TOML file with any of the settings below; options given here win.")]
 Split = Annotated[str | None, typer.Option(help="Only this split: train, val, test, or one with a list in ROOT.")]
 FrameStep = Annotated[int | None, typer.Option(help="Every n-th frame. [default: 20 of a .sens, else 1]")]
@@ -94,6 +97,7 @@ def scannet(
     labels_dir: LabelsDir = None,
     max_gap: MaxGap = None,
     workers: Workers = None,
+    scheduler: Scheduler = None,
     device: Device = "auto",
 ) -> None:
     """ScanNet v2: .sens recordings or scannet_frames_25k, meshes, official splits."""
@@ -103,11 +107,12 @@ def scannet(
 
     given = dict(locals())
     settings = build(config, _settings(given, _own_teacher(given)))
+    root = root.absolute()  # by this name other machines' workers look for it
     scenes, missing = dataset.find_scenes(root, split, settings.frame_step)
     if missing:
         _say(f"{missing} scans of split {split} are not below {root}; going on with the {len(scenes)} that are")
     name = "miniature" if dataset.miniature_settings(root) else "scannet"
-    _preprocess(Source(name, root, scenes, dataset.CLASSES), out, settings, workers, device)
+    _preprocess(Source(name, root, scenes, dataset.CLASSES), out, settings, workers, scheduler, device)
 
 
 @preprocess_app.command("miniature")
@@ -126,6 +131,7 @@ def preprocess_miniature(
     dense: Dense = None,
     short_side: ShortSide = None,
     workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Rooms of `hicl miniature`, through the ScanNet reader, with the miniature's own teacher."""
     given = dict(locals())
@@ -157,6 +163,7 @@ def rgbd(
     labels_dir: LabelsDir = None,
     max_gap: MaxGap = None,
     workers: Workers = None,
+    scheduler: Scheduler = None,
     device: Device = "auto",
 ) -> None:
     """Your own scan: posed colour and depth images, with a .ply or without. One scene, or a folder of scenes."""
@@ -165,13 +172,16 @@ def rgbd(
     from hicl.pipeline.run import Source
 
     settings = build(config, _settings(dict(locals())))
+    root = root.absolute()  # by this name other machines' workers look for it
     scenes = dataset.find_scenes(root, settings.frame_step or 1, settings.depth_scale)
-    _preprocess(Source("rgbd", root, [(scene, split) for scene in scenes], ()), out, settings, workers, device)
+    _preprocess(
+        Source("rgbd", root, [(scene, split) for scene in scenes], ()), out, settings, workers, scheduler, device
+    )
 
 
 @report_app.command()
 def labels(
-    cache: Annotated[Path, typer.Option(help="A cache of `hicl preprocess`.")],
+    cache: Cache,
     split: Annotated[str | None, typer.Option(help="Only scenes of this split. [default: all]")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file as well.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write a picture of one room to this PNG.")] = None,
@@ -185,7 +195,7 @@ def labels(
 
 @app.command()
 def export(
-    cache: Annotated[Path, typer.Option(help="A cache of `hicl preprocess`.")],
+    cache: Cache,
     out: Annotated[Path, typer.Option(help="The PLY file to write.")],
     scene: Annotated[str | None, typer.Option(help="Which scene. [default: the first]")] = None,
     run: Annotated[Path | None, typer.Option(help="Label with this trained run, not with the pseudo-labels.")] = None,
@@ -226,13 +236,14 @@ def _own_teacher(given: dict) -> dict:
     return {"clip": MINIATURE, "weights": MINIATURE}
 
 
-def _preprocess(source, out: Path, config, workers: int | None, device: str) -> None:
+def _preprocess(source, out: str, config, workers: int | None, scheduler: str | None, device: str) -> None:
     from hicl.pipeline.datasets.scannet import CLASSES
     from hicl.pipeline.prompts import ClassList, read_classes
     from hicl.pipeline.run import preprocess
 
     class_list = read_classes(Path(config.classes)) if config.classes else ClassList.of(source.truth_classes or CLASSES)
-    summary = preprocess(source, out, config, class_list, _checked(workers), device, say=_say)
+    with cluster(scheduler, _checked(workers)) as executor:
+        summary = preprocess(source, everywhere(out), config, class_list, workers, device, _say, executor)
     passed_over = sum(len(frames) for frames in summary.skipped.values())
     _say(
         f"{len(summary.done)} scenes done, {len(summary.unchanged)} up to date, {len(summary.failed)} failed, "

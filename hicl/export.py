@@ -6,7 +6,7 @@ from hicl.cache.reader import open_cache
 from hicl.clouds import Cloud, write_ply
 
 
-def export(cache_path: Path, scene_id: str | None, out: Path, run: Path | None, device: str) -> str:
+def export(cache_path: str | Path, scene_id: str | None, out: Path, run: Path | None, device: str) -> str:
     """Write a scene's points with a class each as a binary PLY, and return a line that says so.
 
     The class is what the voted pseudo-labels say (255 where no camera saw a point), or, with a trained run, what its

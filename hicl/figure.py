@@ -7,7 +7,7 @@ from hicl.errors import HiclError
 from hicl.files import replacing
 
 
-def scene_figure(cache_path: Path, scene_id: str | None, model_path: Path | None, out: Path, device: str) -> str:
+def scene_figure(cache_path: str | Path, scene_id: str | None, model_path: Path | None, out: Path, device: str) -> str:
     """Write the picture, and return a line that says so. Raises `HiclError`."""
     from hicl.pipeline import report
 

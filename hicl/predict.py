@@ -120,7 +120,7 @@ def search_file(
     return write_similarity(out, cloud, near, query)
 
 
-def search_cache(path: Path, scene_id: str | None, query: str, out: Path, clip=None, weights=None) -> str:
+def search_cache(path: str | Path, scene_id: str | None, query: str, out: Path, clip=None, weights=None) -> str:
     """The same for a scene of a cache, by the teacher's features of its images. Raises `HiclError`."""
     _assert_output(out)
     cache = open_cache(path)

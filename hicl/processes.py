@@ -1,9 +1,14 @@
-"""Worker processes, the one way this project starts them."""
+"""Worker processes, the one way this project starts them, and what they must not do at the same time."""
 
+import contextlib
+import fcntl
 import multiprocessing
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import ModuleType
 
 
 def cores() -> int:
@@ -26,3 +31,16 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def compiling(kernels: ModuleType) -> Iterator[None]:
+    """Wait for every other process that compiles into the folder where numba keeps a module's kernels.
+
+    Two that write there at the same time can take each other's machine code for theirs.
+    """
+    folder = Path(next(kernel.stats.cache_path for kernel in vars(kernels).values() if hasattr(kernel, "stats")))
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "hicl.lock", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

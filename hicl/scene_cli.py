@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from hicl.errors import HiclError
+from hicl.options import Cache, Scheduler, cluster, everywhere
 
 Scan = Annotated[Path, typer.Argument(help="A coloured mesh or cloud, .ply, in metres, z up.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The .ply to write.")]
@@ -41,7 +42,7 @@ def predict(
 def search(
     words: Annotated[list[str], typer.Argument(help='[SCAN] "somewhere to sit": a scan with --model, and the text.')],
     out: Out,
-    cache: Annotated[Path | None, typer.Option(help="Search a scene of this cache, by its images.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Search a scene of this cache, by its images.")] = None,
     scene: Annotated[str | None, typer.Option(help="Which scene of the cache. [default: the first]")] = None,
     model: Annotated[Path | None, typer.Option(help="Search the scan with this model, without images.")] = None,
     scale: Scale = None,
@@ -63,19 +64,23 @@ def search(
 
 
 def relabel(
-    cache: Annotated[Path, typer.Option(help="A cache of `hicl preprocess`; its labels are made anew.")],
+    cache: Cache,
     prompts: Prompts,
     vote: Annotated[str | None, typer.Option(help="image or scene. [default: as it was]")] = None,
     clip: Clip = None,
     weights: Weights = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Scenes at a time. [default: cores]")] = None,
+    scheduler: Scheduler = None,
     device: Device = "auto",
 ) -> None:
     """Other words for a cache, without its images; `hicl train` then learns them."""
     from hicl.pipeline.prompts import parse_prompts
     from hicl.pipeline.relabel import relabel
 
-    summary = relabel(cache, parse_prompts(prompts, 255), vote, clip, weights, workers, device)
+    with cluster(scheduler, workers) as executor:
+        summary = relabel(
+            everywhere(cache), parse_prompts(prompts, 255), vote, clip, weights, workers, device, executor
+        )
     typer.echo(f"{len(summary.done)} scenes relabelled, {len(summary.unchanged)} up to date; cache: {cache}")
     for error in summary.failed.values():
         typer.echo(f"hicl: error: {error}", err=True)
@@ -84,7 +89,7 @@ def relabel(
 
 
 def figure_scene(
-    cache: Annotated[Path, typer.Option(help="A cache of `hicl preprocess`.")],
+    cache: Cache,
     out: Annotated[Path, typer.Option("-o", "--out", help="The .png to write.")],
     scene: Annotated[str | None, typer.Option(help="Which scene. [default: the first]")] = None,
     model: Annotated[Path | None, typer.Option(help="Show this model's prediction as well.")] = None,

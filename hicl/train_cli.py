@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from hicl.errors import HiclError
+from hicl.options import Cache
 
-Cache = Annotated[Path, typer.Option(help="A cache made by `hicl preprocess`.")]
 Preset = Annotated[str | None, typer.Option(help="miniature (default) or scannet, the paper's.")]
 File = Annotated[Path | None, typer.Option("--config", help="TOML file with any of the settings.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs; the phases keep their proportions.")]

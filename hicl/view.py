@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def view(
-    path: Annotated[Path, typer.Argument(help="A cache of `hicl preprocess`, or any .ply, labelled or not.")],
+    path: Annotated[str, typer.Argument(help="A cache of `hicl preprocess`, or any .ply, labelled or not.")],
     scene: Annotated[str | None, typer.Option(help="Which scene of the cache. [default: the first]")] = None,
     model: Annotated[Path | None, typer.Option(help="Show what this trained model predicts as well.")] = None,
     root: Annotated[Path | None, typer.Option(help="The raw scans' folder: the cameras get their images.")] = None,

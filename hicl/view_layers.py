@@ -10,6 +10,7 @@ import numpy as np
 
 from hicl.cache.reader import CacheReader, SceneReader, open_cache
 from hicl.cache.schema import NO_LABEL
+from hicl.cache.store import is_url
 from hicl.clouds import near_zero, read_cloud
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.picture import class_colors, heat, set_colors
@@ -117,7 +118,7 @@ class Cloud:
 
 
 def load(
-    path: Path,
+    path: str | Path,
     scene_id: str | None,
     model: "Model | None",
     root: Path | None,
@@ -131,8 +132,9 @@ def load(
     folder, for the views' images. up: an axis like z or -y; None: z, and what the cameras held up in a scan of one's
     own. scale: metres a unit of a PLY. teacher: its --clip and --weights, for free text, where they were files.
     """
-    if path.is_dir():
+    if is_url(path) or Path(path).is_dir():
         return of_cache(path, scene_id, model, root, up, teacher)
+    path = Path(path)
     if not path.exists():
         raise HiclError(f"{path}: no such file or folder; give a cache of `hicl preprocess`, or a .ply")
     if path.suffix.lower() != ".ply":
@@ -144,7 +146,7 @@ def load(
 
 
 def of_cache(
-    path: Path,
+    path: str | Path,
     scene_id: str | None,
     model: "Model | None",
     root: Path | None,

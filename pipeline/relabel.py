@@ -4,20 +4,18 @@ Of all stages only the labels depend on the class list, and the teacher's patch 
 the cache, byte for byte, that `hicl preprocess` makes with the same words.
 """
 
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from hicl.cache import manifest
-from hicl.cache.reader import CacheReader, open_cache
+from hicl.cache.reader import open_cache
 from hicl.cache.writer import CacheWriter
 from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.pipeline import fingerprint
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.prompts import ClassList
-from hicl.pipeline.run import Job, Summary, load_teacher, run_jobs
+from hicl.pipeline.run import Extent, Job, Summary, load_teacher, run_jobs
 from hicl.pipeline.teacher import TeacherConfig, same_teacher
 from hicl.processes import cores
 
@@ -27,17 +25,17 @@ class _Cached:
     """A scene of which only the cache is at hand."""
 
     id: str
-    frame_ids: np.ndarray
 
 
 def relabel(
-    path: Path,
+    path: str | Path,
     classes: ClassList,
     vote: str | None = None,
     clip: str | None = None,
     weights: str | None = None,
     workers: int | None = None,
     device: str = "auto",
+    executor: Executor | None = None,
 ) -> Summary:
     """Make the labels of all scenes of a cache anew, from its features.
 
@@ -45,16 +43,18 @@ def relabel(
         classes: at most 255.
         vote: "image" or "scene"; None: as it was.
         clip, weights: the teacher's, where it came from files.
+        workers, executor: as of `run.preprocess`.
 
     Raises:
         HiclError: no cache, one without features, another teacher. A scene that fails is in the summary.
     """
     cache = open_cache(path)
     teacher = same_teacher(cache.teacher, str(path), clip, weights)
-    device = checked_device(device)
+    own_device = device if executor is None else "auto"  # GPUs may be the executor's alone
+    checked_device(own_device)
     summary = Summary()
     with CacheWriter(path, cache.dataset) as writer:
-        published = {scene: writer.attributes(scene) for scene in writer.published()}
+        published = dict(writer.published())
         identity = _identity(published, writer.root["text_fingerprint"], teacher)
         if identity is None:
             raise HiclError(f"{path}: no scene holds features of its teacher; run `hicl preprocess` again")
@@ -70,23 +70,20 @@ def relabel(
             if wanted == attributes["stages"]:
                 summary.unchanged.append(scene)
                 continue
-            source = _Cached(scene, np.empty(attributes["counts"]["frames"]))
-            todo = frozenset({"labels"})
-            jobs.append(Job(source, attributes["split"], path, path, config, teacher, [], wanted, todo, identity))
+            about = (wanted, frozenset({"labels"}), identity, device, Extent(attributes["counts"]["frames"]))
+            split = attributes["split"]
+            jobs.append(Job(_Cached(scene), split, Path(), path, config, teacher, None, *about))
         try:
             if writer.root["text_fingerprint"] != text_fingerprint and jobs:
-                text = load_teacher(teacher, device).encode_classes(classes)
+                text = load_teacher(teacher, own_device).encode_classes(classes)
                 about = {key: writer.root[key] for key in ("truth_classes", "teacher")}
                 writer.set_text(classes.names, text, text_fingerprint, about)
             if jobs:
-                text = CacheReader(path).text.copy()
-                run_jobs([replace(job, text=text) for job in jobs], writer, workers or cores(), summary)
+                run_jobs(jobs, writer, workers or cores(), executor, summary)
         finally:
             # What a preprocess said of a scene that failed stays said: its labels are new, its scan isn't.
-            rows = {row["scene"]: (row["split"], row["error"]) for row in manifest.read(path)}
-            touched = {scene: rows.get(scene, (about["split"], "")) for scene, about in published.items()}
-            touched |= {scene: (touched[scene][0], error) for scene, error in summary.failed.items()}
-            writer.write_manifest(touched)
+            failed = summary.failed.items()
+            writer.write_manifest({scene: (writer.rows[scene]["split"], error) for scene, error in failed})
     return summary
 
 

@@ -19,7 +19,9 @@ _KINDS = ("raw", "refined", "ceiling")
 _UNSEEN = "mIoU, unseen points wrong"
 
 
-def labels(cache_path: Path, split: str | None, json_file: Path | None, picture: Path | None, scene: str | None) -> str:
+def labels(
+    cache_path: str | Path, split: str | None, json_file: Path | None, picture: Path | None, scene: str | None
+) -> str:
     """The report as text; the numbers and a picture of one scene into files where asked for. Raises `HiclError`."""
     if picture is not None and picture.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise HiclError(f"--picture {picture}: give it a name that ends in .png or .jpg")

@@ -3,31 +3,31 @@
 points → views (which point is seen at which pixel) → sets → features (the teacher) → labels, raw and voted
 """
 
+import contextlib
 import functools
 import os
-import shutil
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from hicl.cache.reader import CacheReader, SceneReader
+from hicl.cache import manifest
+from hicl.cache.reader import SceneReader
 from hicl.cache.schema import SCENE_ARRAYS, STAGES
-from hicl.cache.writer import CacheWriter, stage_scene
+from hicl.cache.writer import CacheWriter, staging
 from hicl.devices import checked_device
 from hicl.errors import HiclError
-from hicl.pipeline import fingerprint, stages
+from hicl.pipeline import fingerprint
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.scene import Scene
 from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.teacher import TeacherConfig
-from hicl.pipeline.warmup import compile_kernels
-from hicl.pipeline.workers import completed
-from hicl.processes import cores
+from hicl.pipeline.workers import completed, was_killed
+from hicl.processes import cores, pool
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,31 @@ class Source:
     truth_classes: tuple[str, ...]
 
 
+class Extent(NamedTuple):
+    """How large a scene is: frames to read, points, and pixels of a colour image."""
+
+    frames: int
+    points: int = 0
+    height: int = 1
+    width: int = 1
+
+
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to bring one scene up to date."""
+    """All that a worker, maybe on another machine, needs to bring one scene up to date. A few kilobytes at most."""
 
     scene: Scene
     split: str
     root: Path
-    cache: Path
+    cache: str | Path
     config: PreprocessConfig
     teacher: TeacherConfig | None
-    label_files: list[Path]
+    labels: Path | None
     fingerprints: dict[str, str]
     todo: frozenset[str]
     identity: dict | None = None  # the teacher's
     device: str = "cpu"
-    text: np.ndarray | None = None
+    extent: Extent | None = None
 
 
 @dataclass
@@ -68,61 +77,61 @@ class Summary:
     skipped: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
-    """Run the stages of a scene that are not up to date and stage it for publishing. Returns the frames skipped.
+def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[str, dict[str, str]]:
+    """Run the stages of a scene that are not up to date and stage it. Returns the name to publish it by, and the frames
+    skipped.
 
     Raises `HiclError` where the scene can't be made; nothing of it is published then.
     """
-    scene, config, todo = job.scene, job.config, job.todo
-    published = job.cache / "scenes" / scene.id
-    arrays: dict[str, np.ndarray] = {}
-    old = _published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
+    # Here and not above: a run that finds all up to date needs no kernels.
+    from hicl.pipeline import stages
+    from hicl.pipeline.warmup import compile_kernels
 
-    points = scene.points() if todo & {"points", "sets"} else None
-    if "points" in todo:
-        arrays |= stages.make_points(points)
-    if "sets" in todo:
-        arrays |= stages.make_sets(scene, points, config)
-    skipped = _attributes(published).get("skipped", {})
-    with_features = "features" in todo and job.teacher is not None
-    if "views" in todo or with_features:
-        skipped = {}
-        xyz = (arrays | old)["points/xyz"] if "views" in todo else None
-        views = stages.Views(scene, xyz, load_teacher(job.teacher, job.device) if with_features else None, config)
-        for frame_id, frame in stages.usable_frames(scene, skipped, tick):
-            views.add(frame_id, frame)
-        arrays |= views.arrays(skipped)
-        skipped = {frame: reason.replace(f"{job.root}{os.sep}", "") for frame, reason in skipped.items()}
-    if "labels" in todo:
-        known = old | arrays
-        if job.teacher is not None:
-            raw = stages.label_from_features(job.text, known)
-        else:
-            raw = stages.label_from_images(job.label_files, len(job.text), known)
-        arrays |= stages.make_labels(raw, known, config)
+    compile_kernels()
+    # A copy, that takes with it what it has read of its files.
+    scene, config, todo = replace(job.scene), job.config, job.todo
+    with staging(job.cache) as stage:
+        published, text = stage.cache.published(scene.id), stage.cache.text.copy()
+        arrays: dict[str, np.ndarray] = {}
+        old = _published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
 
-    attributes = {
-        "split": job.split,
-        "stages": job.fingerprints,
-        "counts": _counts(old | arrays),
-        "skipped": skipped,
-        "teacher": job.identity,
-        "settings": {key: value for key, value in asdict(config).items() if key not in ("labels_dir", "classes")},
-    }
-    stage_scene(job.cache, scene.id, arrays, attributes, len(job.text), keep=list(old))
-    return skipped
+        points = scene.points() if todo & {"points", "sets"} else None
+        if "points" in todo:
+            arrays |= stages.make_points(points)
+        if "sets" in todo:
+            arrays |= stages.make_sets(scene, points, config)
+        skipped = published.attributes.get("skipped", {}) if published else {}
+        with_features = "features" in todo and job.teacher is not None
+        if "views" in todo or with_features:
+            skipped = {}
+            xyz = (arrays | old)["points/xyz"] if "views" in todo else None
+            views = stages.Views(scene, xyz, load_teacher(job.teacher, job.device) if with_features else None, config)
+            for frame_id, frame in stages.usable_frames(scene, skipped, tick):
+                views.add(frame_id, frame)
+            arrays |= views.arrays(skipped)
+            skipped = {frame: reason.replace(f"{job.root}{os.sep}", "") for frame, reason in skipped.items()}
+        if "labels" in todo:
+            known = old | arrays
+            if job.teacher is not None:
+                raw = stages.label_from_features(text, known)
+            else:
+                raw = stages.label_from_images(label_files(job.labels), len(text), known)
+            arrays |= stages.make_labels(raw, known, config)
+
+        attributes = {
+            "split": job.split,
+            "stages": job.fingerprints,
+            "counts": _counts(old | arrays),
+            "skipped": skipped,
+            "teacher": job.identity,
+            "settings": {key: value for key, value in asdict(config).items() if key not in ("labels_dir", "classes")},
+        }
+        return stage.build(scene.id, arrays, attributes, keep=list(old)), skipped
 
 
-def _attributes(published: Path) -> dict:
-    return SceneReader(published).attributes if (published / "zarr.json").exists() else {}
-
-
-def _published_arrays(published: Path, names: list[str]) -> dict[str, np.ndarray]:
+def _published_arrays(published: SceneReader | None, names: list[str]) -> dict[str, np.ndarray]:
     """Copies: a kernel compiled for writable arrays doesn't take read-only ones."""
-    if not (published / "zarr.json").exists():
-        return {}
-    reader = SceneReader(published)
-    return {name: reader.read(name).copy() for name in names if reader.has(name)}
+    return {name: published.read(name).copy() for name in names if published.has(name)} if published else {}
 
 
 def _counts(arrays: dict[str, np.ndarray]) -> dict[str, int]:
@@ -143,20 +152,26 @@ def load_teacher(config: TeacherConfig, device: str):
     from hicl.pipeline.maskclip import Teacher
 
     torch.set_num_threads(1)
-    return Teacher(config, device)
+    return Teacher(config, checked_device(device))
 
 
 def preprocess(
     source: Source,
-    out: Path,
+    out: str | Path,
     config: PreprocessConfig,
     classes: ClassList,
     workers: int | None = None,
     device: str = "auto",
     say: Callable[[str], None] = print,
+    executor: Executor | None = None,
 ) -> Summary:
-    """Bring the cache at `out` up to date with a source. Raises `HiclError` where nothing can be done at all; a scene
-    that fails is in the summary, and the others are published. workers None: one a core, few on a GPU."""
+    """Bring the cache at `out`, a folder or an fsspec URL, up to date with a source.
+
+    workers: processes of this machine; None: one a core, few on a GPU. executor: does the scenes instead of them; it
+    has to reach the source's files, and the cache, by the same names.
+    Raises `HiclError` where nothing can be done at all; a scene that fails is in the summary, and the others are
+    published.
+    """
     teacher = TeacherConfig(config.clip, config.weights, config.dense, config.short_side)
     if config.teacher == "labels":
         teacher = None
@@ -166,27 +181,31 @@ def preprocess(
     with CacheWriter(out, source.dataset) as writer:
         jobs = []
         for scene, split in source.scenes:
+            fresh = replace(scene)  # with it goes what it reads of its files: nothing of it is kept here
             try:
-                files = _label_files(config, scene.id, len(source.scenes) == 1)
-                wanted = fingerprint.scene(scene, source.root, config, identity, files, text_fingerprint)
+                labels = _label_folder(config, scene.id, len(source.scenes) == 1)
+                files = label_files(labels) if labels else []
+                wanted = fingerprint.scene(fresh, source.root, config, identity, files, text_fingerprint)
             except HiclError as error:
                 summary.failed[scene.id] = str(error)
                 continue
-            have = writer.attributes(scene.id) or {}
-            todo = frozenset(stage for stage in STAGES if wanted[stage] != have.get("stages", {}).get(stage))
-            if not todo and have["split"] == split:
+            row = writer.rows.get(scene.id)
+            have = manifest.fingerprints(row) if row else {}
+            todo = frozenset(stage for stage in STAGES if wanted[stage] != have.get(stage))
+            if not todo and row["split"] == split:
                 summary.unchanged.append(scene.id)
                 continue
-            jobs.append(Job(scene, split, source.root, out, config, teacher, files, wanted, todo, identity))
+            about = (wanted, todo, identity, device, _extent(fresh))
+            jobs.append(Job(scene, split, source.root, out, config, teacher, labels, *about))
         try:
             if jobs:
-                device = checked_device(device) if teacher else "cpu"
-                text, about = _embed(writer, source, teacher, device, classes, text_fingerprint)
-                _say_disk(jobs, about["teacher"], out, say)
-                if about is not writer.root:
+                if teacher and executor is None:
+                    checked_device(device)
+                text, about = _embed(writer, source, teacher, device, executor, classes, text_fingerprint)
+                _say_disk(jobs, about["teacher"], writer, say)
+                if text is not None:
                     writer.set_text(classes.names, text, text_fingerprint, about)
-                jobs = [replace(job, device=device, text=text) for job in jobs]
-                run_jobs(jobs, writer, workers or _default_workers(device), summary)
+                run_jobs(jobs, writer, workers, executor, summary)
         finally:
             splits = {scene.id: split for scene, split in source.scenes}
             errors = dict.fromkeys([*summary.done, *summary.unchanged], "") | summary.failed
@@ -195,32 +214,34 @@ def preprocess(
     return summary
 
 
-def _default_workers(device: str) -> int:
-    """One a core; on a GPU few, as each holds a teacher of its own there."""
-    return cores() if device == "cpu" else min(cores(), 4)
-
-
-def _label_files(config: PreprocessConfig, scene_id: str, alone: bool) -> list[Path]:
-    """Label images of a scene: in a folder of its own, or straight in --labels-dir where there is but one scene."""
+def _label_folder(config: PreprocessConfig, scene_id: str, alone: bool) -> Path | None:
+    """Where the label images of a scene are: in a folder of its own, or straight in --labels-dir of a lone scene."""
     if config.labels_dir is None:
-        return []
-    folder = Path(config.labels_dir)
+        return None
+    folder = Path(config.labels_dir).absolute()
     own = folder / scene_id
-    files = sorted((folder if alone and not own.is_dir() else own).glob("*.png"))
+    return folder if alone and not own.is_dir() else own
+
+
+def label_files(folder: Path) -> list[Path]:
+    """The label images in a folder. Raises `HiclError` if there is none."""
+    files = sorted(folder.glob("*.png"))
     if not files:
-        raise HiclError(f"{own}: no label images; --labels-dir holds <scene>/<frame>.png")
+        raise HiclError(f"{folder}: no label images; --labels-dir holds <scene>/<frame>.png")
     return files
 
 
-def _embed(writer, source, teacher, device, classes: ClassList, text_fingerprint: str) -> tuple[np.ndarray, dict]:
-    """(embedding of the classes, root attributes): the cache's own if they are up to date, else new ones. One-hot where
-    no text was read: the classes are then an ordinary linear classifier's."""
+def _embed(
+    writer, source, teacher, device, executor, classes: ClassList, text_fingerprint: str
+) -> tuple[np.ndarray | None, dict]:
+    """(embedding of the classes, root attributes); None and the cache's own if they are up to date. One-hot where no
+    text was read: the classes are then an ordinary linear classifier's."""
     if writer.root is not None and writer.root["text_fingerprint"] == text_fingerprint:
-        return CacheReader(writer.path).text.copy(), writer.root
+        return None, writer.root
     about: dict = {"truth_classes": list(source.truth_classes), "teacher": None}
     if teacher is None:
         return np.eye(len(classes.names), dtype=np.float32), about
-    model = load_teacher(teacher, device)
+    model = load_teacher(teacher, device if executor is None else "auto")  # GPUs may be the executor's alone
     embedding = model.encode_classes(classes)
     about["teacher"] = teacher.identity() | {
         "dim": embedding.shape[1],
@@ -230,63 +251,81 @@ def _embed(writer, source, teacher, device, classes: ClassList, text_fingerprint
     return embedding, about
 
 
-def _say_disk(jobs: list[Job], teacher: dict | None, out: Path, say: Callable[[str], None]) -> None:
+def _extent(scene: Scene) -> Extent | None:
+    """None where the scene can't be read: it is said when its turn comes."""
+    from hicl.pipeline.datasets import ply
+
+    try:
+        meshes = [file for file in scene.point_files() if file.name.endswith(".ply")]
+        camera = scene.color_camera
+        n_points = ply.vertex_count(meshes[0]) if meshes else 150_000
+        return Extent(len(scene.frame_ids), n_points, camera.height, camera.width)
+    except HiclError:
+        return None
+
+
+def _say_disk(jobs: list[Job], teacher: dict | None, writer: CacheWriter, say: Callable[[str], None]) -> None:
     """Say what the stages to be done will take, and refuse where it can't fit. An estimate: a frame sees a fifth."""
     total = 0
     for job in jobs:
-        try:
-            n_frames, camera = len(job.scene.frame_ids), job.scene.color_camera
-            meshes = [file for file in job.scene.point_files() if file.name.endswith(".ply")]
-            n_points = ply.vertex_count(meshes[0]) if meshes else 150_000
-        except HiclError:
-            continue  # it is said when the scene's turn comes
+        if job.extent is None:
+            continue
+        n_frames, n_points, height, width = job.extent
         seen = n_frames * n_points // 5
         total += 28 * n_points * ("points" in job.todo) + 4 * n_points * ("sets" in job.todo)
         total += 8 * seen * ("views" in job.todo) + 2 * seen * ("labels" in job.todo)
         if teacher and "features" in job.todo:
-            scale = teacher["short_side"] / min(camera.height, camera.width)
-            cells = camera.height * scale * camera.width * scale / (teacher["patch"][0] * teacher["patch"][1])
+            scale = teacher["short_side"] / min(height, width)
+            cells = height * scale * width * scale / (teacher["patch"][0] * teacher["patch"][1])
             total += int(n_frames * cells * teacher["dim"] * 2)
-    free = shutil.disk_usage(out).free
-    say(f"{len(jobs)} scenes to do, about {_size(total)} at {out} ({_size(free)} free)")
-    if total > free:
-        raise HiclError(f"{out}: about {_size(total)} are needed, {_size(free)} are free; use another disk")
+    free = writer.store.free()
+    left = f" ({_size(free)} free)" if free is not None else ""
+    say(f"{len(jobs)} scenes to do, about {_size(total)} at {writer.path}{left}")
+    if free is not None and total > free:
+        raise HiclError(f"{writer.path}: about {_size(total)} are needed, {_size(free)} are free; use another disk")
 
 
 def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
-def run_jobs(jobs: list[Job], writer: CacheWriter, workers: int, summary: Summary) -> None:
+def run_jobs(
+    jobs: list[Job], writer: CacheWriter, workers: int | None, executor: Executor | None, summary: Summary
+) -> None:
     """Process the jobs and publish what they staged; a scene that fails goes into the summary."""
-    frames = {job.scene.id: _frame_count(job) for job in jobs}
-    with tqdm(total=sum(frames.values()), unit="frame", disable=None, smoothing=0.05) as bar:
-        for job, result in completed(jobs, process_scene, workers, _before_workers, bar.update):
+    frames = {job.scene.id: job.extent.frames if job.extent else 0 for job in jobs}
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=sum(frames.values()), unit="frame", disable=None, smoothing=0.05))
+        if executor is None:
+            processes = min(workers or _default_workers(jobs[0]), len(jobs))
+            executor = stack.enter_context(pool(processes)) if processes > 1 else None
+        if executor is not None:
+            load_teacher.cache_clear()  # each worker loads its own
+        for job, result in completed(jobs, process_scene, executor, bar.update):
             scene_id = job.scene.id
             bar.set_description(f"scene {len(summary.done) + len(summary.failed) + 1}/{len(jobs)}")
             start = bar.n
             try:
-                summary.skipped[scene_id] = result()
-                writer.publish(scene_id)
+                staged, skipped = result()
+                writer.publish(scene_id, staged)
+                summary.skipped[scene_id] = skipped
                 summary.done.append(scene_id)
-            except HiclError as error:
-                summary.failed[scene_id] = str(error)
-            except BrokenProcessPool:
-                summary.failed[scene_id] = f"{scene_id}: a worker was killed, likely for memory; use fewer --workers"
-            except (OSError, MemoryError) as error:
-                summary.failed[scene_id] = f"{scene_id}: {error or 'out of memory'}; free some, or use fewer --workers"
             except Exception as error:  # a defect of ours must not cost the other scenes
-                summary.failed[scene_id] = f"{scene_id}: unexpected {type(error).__name__}: {error}; please report it"
+                summary.failed[scene_id] = _reason(scene_id, error)
             bar.update(frames[scene_id] - (bar.n - start))
 
 
-def _before_workers() -> None:
-    compile_kernels()  # once, here: two processes compiling into one cache folder can get in each other's way
-    load_teacher.cache_clear()  # each worker loads its own
+def _default_workers(job: Job) -> int:
+    """One a core; on a GPU few, as each holds a teacher of its own there."""
+    on_gpu = job.teacher is not None and checked_device(job.device) == "cuda"
+    return min(cores(), 4) if on_gpu else cores()
 
 
-def _frame_count(job: Job) -> int:
-    try:
-        return len(job.scene.frame_ids)
-    except HiclError:
-        return 0
+def _reason(scene_id: str, error: Exception) -> str:
+    if isinstance(error, HiclError):
+        return str(error)
+    if was_killed(error):
+        return f"{scene_id}: a worker was killed, likely for memory; use fewer --workers"
+    if isinstance(error, OSError | MemoryError):
+        return f"{scene_id}: {error or 'out of memory'}; free some, or use fewer --workers"
+    return f"{scene_id}: unexpected {type(error).__name__}: {error}; please report it"

@@ -1,5 +1,7 @@
 """Compile the kernels by running the stages once over a scene of a few points."""
 
+import functools
+
 import numpy as np
 
 from hicl.pipeline import stages
@@ -7,6 +9,8 @@ from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points
 from hicl.pipeline.features import quantise
 from hicl.pipeline.fusion import fuse_depth
+from hicl.pipeline.kernels import vote
+from hicl.processes import compiling
 
 
 class _Plane:
@@ -34,8 +38,15 @@ class _Plane:
         return None
 
 
+@functools.cache
 def compile_kernels() -> None:
-    """Compile every kernel of the pipeline into numba's cache on disk, or load it from there."""
+    """Compile every kernel of the pipeline into numba's cache on disk, or load it from there: once a process, and one
+    process at a time, so that of many which start together the first compiles and the others load."""
+    with compiling(vote):
+        _run_stages()
+
+
+def _run_stages() -> None:
     config = PreprocessConfig()
     for meshed in (True, False):
         scene = _Plane(meshed)

@@ -55,11 +55,13 @@ def set_text(writer, classes=CLASSES, fingerprint="t1", truth=CLASSES, seed=0):
     writer.set_text(classes, embedding(classes, seed), fingerprint, {"truth_classes": list(truth), "teacher": None})
 
 
-def put(writer, name, scene_arrays, text="t1", split="val", classes=CLASSES):
-    from hicl.cache.writer import stage_scene
+def put(writer, name, scene_arrays, text="t1", split="val", keep=()):
+    from hicl.cache.writer import staging
 
-    stage_scene(writer.path, name, scene_arrays, attributes(scene_arrays, text, split), len(classes), keep=[])
-    writer.publish(name)
+    with staging(writer.path) as stage:
+        new = {array: content for array, content in scene_arrays.items() if array not in keep}
+        staged = stage.build(name, new, attributes(scene_arrays, text, split), list(keep))
+    writer.publish(name, staged)
 
 
 def tree(folder: Path, times=False) -> dict:

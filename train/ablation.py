@@ -19,7 +19,7 @@ PAPER_NOTE = "Paper: ScanNet val, CLIP ViT-B/16, Table 2 of HICL (CVPR 2024)."
 
 
 def table2(
-    cache_path: Path,
+    cache_path: str | Path,
     config: Config,
     out: Path,
     seeds: list[int],
@@ -43,7 +43,7 @@ def table2(
     Raises:
         HiclError: as `train` and `evaluate`; or a finished run in `out` had other settings.
     """
-    cache_path, out = Path(cache_path), Path(out)
+    out = Path(out)
     cache = open_cache(cache_path)
     cache.scene_ids("val")
     tasks = []
@@ -86,7 +86,7 @@ def _check_finished(run: Path, wanted: Config, cache) -> None:
         )
 
 
-def _one(cache_path: Path, config: Config, run: Path, device: str, show: bool) -> str:
+def _one(cache_path: str | Path, config: Config, run: Path, device: str, show: bool) -> str:
     # Here and not above: the parent of many jobs trains nothing, and spconv takes seconds to import.
     from hicl.train import distributed, evaluate, inference, loop
 

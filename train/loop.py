@@ -21,7 +21,7 @@ from hicl.train.log import Log
 
 
 def train(
-    cache_path: Path, config: Config, out: Path, resume: bool = False, device: str = "auto", show: bool = True
+    cache_path: str | Path, config: Config, out: Path, resume: bool = False, device: str = "auto", show: bool = True
 ) -> Path:
     """Train one experiment; returns the run's folder `out` with `model.safetensors`, `model.json` and `log.csv`.
 

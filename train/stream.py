@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from hicl.cache.reader import open_cache
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
+from hicl.processes import compiling
+from hicl.train import kernels
 from hicl.train.augment import augment
 from hicl.train.config import HeadConfig, StreamConfig
 from hicl.train.correlation import sample_tokens
@@ -71,7 +73,7 @@ class Batch:
 class Source:
     """What a worker needs to make batches: the cache, the scenes as they were at the start, and the settings."""
 
-    cache: Path
+    cache: str | Path
     scenes: tuple[str, ...]
     fingerprints: tuple[str, ...]
     labels: str  # "raw" or "refined"
@@ -83,13 +85,14 @@ class Source:
 def make_source(cache, labels: str, heads: HeadConfig, seed: int, config: StreamConfig, split: str = "train") -> Source:
     """The scenes of a split with their fingerprints. Raises HiclError where the cache has none."""
     scenes = tuple(cache.scene_ids(split))
-    fingerprints = tuple(cache.scene(scene).fingerprint for scene in scenes)
-    return Source(Path(cache.path), scenes, fingerprints, labels, heads, seed, config)
+    fingerprints = tuple(cache.fingerprints(scenes))
+    return Source(cache.path, scenes, fingerprints, labels, heads, seed, config)
 
 
 def split_fingerprint(cache, split: str) -> str:
     """Changes when a scene of a split comes, goes or changes."""
-    content = "\n".join(f"{scene} {cache.scene(scene).fingerprint}" for scene in cache.scene_ids(split))
+    scenes = cache.scene_ids(split)
+    content = "\n".join(f"{scene} {found}" for scene, found in zip(scenes, cache.fingerprints(scenes), strict=True))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -225,7 +228,8 @@ def batches(source: Source, steps: list[tuple[int, list[int]]], first: int = 0, 
     Raises:
         HiclError: as `make_batch`, at the step that it concerns.
     """
-    warm_up()
+    with compiling(kernels):
+        warm_up()
     workers = min(source.config.workers, max(0, len(steps) - first))
     options = {}
     if workers:

@@ -24,7 +24,6 @@ from hicl.errors import FrameError, HiclError
 from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.images import read_color, read_depth, read_intrinsics, read_pose
 from hicl.pipeline.datasets.scene import Camera, Frame, Points
-from hicl.pipeline.normals import unit
 
 _COLOR = (".jpg", ".jpeg", ".png")
 
@@ -153,6 +152,7 @@ class RGBDScene:
 
     def points(self) -> Points:
         from hicl.pipeline.fusion import fuse_depth
+        from hicl.pipeline.normals import unit
 
         if self._ply is None:
             frames = ((frame.color, frame.depth, frame.pose) for frame in self._usable_frames())

@@ -71,7 +71,9 @@ def checked_pose(pose: np.ndarray, where: str = "pose") -> np.ndarray:
 
 
 class Scene(Protocol):
-    """A scene as the pipeline reads it. Everything is read when it is asked for, nothing before."""
+    """A scene as the pipeline reads it: a dataclass of little more than names, which other processes get. Everything is
+    read when it is asked for, nothing before; what is kept of it is kept outside the fields, and stays behind in a copy
+    by `dataclasses.replace`, and when the scene is pickled."""
 
     id: str
     color_camera: Camera

@@ -9,8 +9,8 @@ Format, version 4 (facts from ScanNet/ScanNet `SensReader/c++/sensorData.h`), li
     then a frame: f32[4,4] camera to world, u64 colour time, u64 depth time, u64 colour bytes, u64 depth bytes, both;
     u64 number of IMU frames and the IMU frames close the file.
 
-Opening a file reads its header and hops over the frames' own headers (96 bytes each); a frame's images are read from
-the disk when they are asked for, and nothing is kept.
+Opening a file reads its header alone. The first frame asked for makes it hop over the frames' own headers (96 bytes
+each); images are read from the disk when they are asked for, and not kept.
 """
 
 import io
@@ -18,6 +18,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,8 @@ _DEPTH_RAW, _DEPTH_ZLIB = 0, 1
 class SensFile:
     """A seekable `.sens` recording.
 
-    Attributes: color_camera, depth_camera: `Camera`; poses: float64 [F, 4, 4], camera to world, as recorded (a frame
-    without tracking is -inf); len(): number of frames. Raises `HiclError` if the file is missing, truncated, or of a
-    kind it doesn't know.
+    Attributes: color_camera, depth_camera: `Camera`; len(): number of frames. Raises `HiclError` if the file is
+    missing, of a kind it doesn't know, or too short for its frames; one that is cut off says so at its first frame.
     """
 
     def __init__(self, path: Path):
@@ -44,9 +44,17 @@ class SensFile:
         try:
             with open(self.path, "rb") as file:
                 self._read_header(file)
-                self._index_frames(file)
+                self._body = file.tell()
+                size = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise HiclError(f"{self.path}: can't be read ({error.strerror})") from None
+        if self._count > size // _FRAME.size:
+            raise HiclError(f"{self.path}: truncated, {self._count} frames can't fit in {size} bytes")
+
+    @property
+    def poses(self) -> np.ndarray:
+        """float64 [F, 4, 4], camera to world, as recorded: a frame without tracking is -inf."""
+        return self._frames[0]
 
     def _take(self, file, layout: str) -> tuple:
         size = struct.calcsize("<" + layout)
@@ -85,31 +93,36 @@ class SensFile:
         self.color_camera = _camera(self.path, "colour", color_intrinsics, color_height, color_width)
         self.depth_camera = _camera(self.path, "depth", depth_intrinsics, depth_height, depth_width)
 
-    def _index_frames(self, file) -> None:
-        size = os.fstat(file.fileno()).st_size
-        if self._count > size // _FRAME.size:
-            raise HiclError(f"{self.path}: truncated, {self._count} frames can't fit in {size} bytes")
-        self.poses = np.empty((self._count, 4, 4))
-        self._blobs = np.empty((self._count, 3), np.int64)  # offset of the colour image, colour bytes, depth bytes
-        offset = file.tell()
+    @cached_property
+    def _frames(self) -> tuple[np.ndarray, np.ndarray]:
+        """Poses, and int64 [F, 3]: offset of the colour image, colour bytes, depth bytes."""
+        try:
+            with open(self.path, "rb") as file:
+                return self._index_frames(file.fileno())
+        except OSError as error:
+            raise HiclError(f"{self.path}: can't be read ({error.strerror})") from None
+
+    def _index_frames(self, file: int) -> tuple[np.ndarray, np.ndarray]:
+        size, offset = os.fstat(file).st_size, self._body
+        poses, blobs = np.empty((self._count, 4, 4)), np.empty((self._count, 3), np.int64)
         for index in range(self._count):
-            file.seek(offset)
-            data = file.read(_FRAME.size)
+            data = os.pread(file, _FRAME.size, offset)  # a buffered file would read 8 KB
             offset += len(data)
             if len(data) == _FRAME.size:
                 *pose, _, _, color_bytes, depth_bytes = _FRAME.unpack(data)
             if len(data) < _FRAME.size or offset + color_bytes + depth_bytes > size:
                 raise HiclError(f"{self.path}: truncated in frame {index} of {self._count}; fetch the file again")
-            self.poses[index] = np.array(pose).reshape(4, 4)
-            self._blobs[index] = offset, color_bytes, depth_bytes
+            poses[index] = np.array(pose).reshape(4, 4)
+            blobs[index] = offset, color_bytes, depth_bytes
             offset += color_bytes + depth_bytes
+        return poses, blobs
 
     def __len__(self) -> int:
         return self._count
 
     def color(self, index: int) -> np.ndarray:
         """Colour image uint8 [H, W, 3]. Raises `FrameError` if it doesn't decode to the header's size."""
-        offset, color_bytes, _ = self._blobs[index]
+        offset, color_bytes, _ = self._frames[1][index]
         data = self._read(offset, color_bytes)
         camera = self.color_camera
         if self._color_kind == _COLOR_RAW:
@@ -120,7 +133,7 @@ class SensFile:
 
     def depth(self, index: int) -> np.ndarray:
         """Depth float32 [h, w], metres, 0 = nothing measured. Raises `FrameError` if it doesn't decode."""
-        offset, color_bytes, depth_bytes = self._blobs[index]
+        offset, color_bytes, depth_bytes = self._frames[1][index]
         data = self._read(offset + color_bytes, depth_bytes)
         camera = self.depth_camera
         expected = camera.height * camera.width * 2

@@ -20,12 +20,13 @@ import numpy as np
 
 from hicl.errors import HiclError
 from hicl.pipeline.datasets.sens import write_sens
+from hicl.pipeline.kernels import raster
 from hicl.pipeline.miniature import mesh
 from hicl.pipeline.miniature.render import draw_light, jpeg, look, measure_depth, photograph, shade
 from hicl.pipeline.miniature.rooms import Room, build_room
 from hicl.pipeline.miniature.solids import Packed, about_z, pack
 from hicl.pipeline.miniature.walk import draw_cameras, walk
-from hicl.processes import pool
+from hicl.processes import compiling, pool
 
 FORMAT = "hicl-miniature"
 VERSION = 1  # of the generator: anything that changes a byte of its output raises it
@@ -77,15 +78,21 @@ def write_dataset(
                 progress(name)
         else:
             todo.append(index)
-    # The first one here even with workers: it compiles the kernels, which several processes must not do at once.
-    here = todo if workers <= 1 else todo[:1]
-    for index in here:
-        write_scene(out, seed, index)
-        if progress:
-            progress(names[index])
-    if len(todo) > len(here):
-        with pool(min(workers, len(todo) - len(here))) as processes:
-            tasks = {processes.submit(write_scene, out, seed, index): names[index] for index in todo[len(here) :]}
+
+    def here(indices: list[int]) -> None:
+        for index in indices:
+            write_scene(out, seed, index)
+            if progress:
+                progress(names[index])
+
+    with compiling(raster):  # one room alone first: it compiles the kernels
+        here(todo[:1])
+    rest = todo[1:]
+    if workers <= 1:
+        here(rest)
+    elif rest:
+        with pool(min(workers, len(rest))) as processes:
+            tasks = {processes.submit(write_scene, out, seed, index): names[index] for index in rest}
             for task in as_completed(tasks):
                 task.result()
                 if progress:

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from rooms import COLOR, DEPTH, Room, scannet_sized
 
 from hicl.cache.reader import SceneReader
-from hicl.cache.writer import tree_bytes, write_arrays
+from hicl.cache.store import Folder
+from hicl.cache.writer import write_arrays
 from hicl.pipeline import features, partition, refine, sampling, stages
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scannet import CLASSES
@@ -142,7 +143,7 @@ def main() -> None:
                 np.save(plain[-1] / f"{i}.npy", arrays[name])
             for name, array in arrays.items():
                 packed, whole = sizes.get(name, (0, 0))
-                sizes[name] = packed + tree_bytes(scenes[-1] / name), whole + array.nbytes
+                sizes[name] = packed + Folder(scenes[-1]).size(name), whole + array.nbytes
         rooms = options.rooms
         print(f"a scan: {points // rooms:,} points, {FRAMES} frames, {pairs // rooms // FRAMES:,} pairs a frame")
         print(f"{'array':<18}{'kB a scan':>10}{'of its bytes':>14}{'GB of ' + format(SCANS, ',') + ' scans':>20}")

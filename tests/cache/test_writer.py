@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from scenes import CLASSES, arrays, attributes, put, set_text, tree
+from scenes import CLASSES, arrays, put, set_text, tree
 
-from hicl.cache import manifest
-from hicl.cache import writer as writer_module
+from hicl.cache import store as store_module
 from hicl.cache.reader import open_cache
-from hicl.cache.writer import CacheWriter, stage_scene, tree_bytes
+from hicl.cache.store import Folder
+from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError
 
 
@@ -31,7 +31,7 @@ def without_manifest(found):
 def test_nothing_of_ours_is_left_behind(tmp_path):
     path = fill(tmp_path / "cache")
     assert sorted(entry.name for entry in path.iterdir()) == ["manifest.parquet", "scenes", "text", "zarr.json"]
-    assert tree_bytes(path) == sum(len(content) for content in tree(path).values() if content is not None)
+    assert Folder(path).size("") == sum(len(content) for content in tree(path).values() if content is not None)
 
 
 def test_the_same_scenes_give_the_same_bytes(tmp_path):
@@ -57,8 +57,7 @@ def test_arrays_can_be_kept(tmp_path):
     kept = [name for name in new if not name.startswith("pairs/r")]
     labels = {name: new[name] for name in ("pairs/raw", "pairs/refined")}
     with CacheWriter(path, "scannet") as writer:
-        stage_scene(path, "a", labels, attributes(new), 3, kept)
-        writer.publish("a")
+        put(writer, "a", new, keep=kept)
     scene, old = open_cache(path).scene("a"), arrays(0)
     for name in old:
         np.testing.assert_array_equal(scene.read(name), (labels if name in labels else old)[name])
@@ -71,7 +70,7 @@ def test_a_scene_that_breaks_the_rules_is_not_published(tmp_path):
         bad = arrays(3)
         bad["pairs/raw"][0] = 77
         with pytest.raises(HiclError, match="scene a: pairs/raw"):
-            stage_scene(path, "a", bad, attributes(bad), 3, [])
+            put(writer, "a", bad)
         writer.write_manifest({"a": ("val", "")})
     assert tree(path) == before
 
@@ -176,12 +175,12 @@ def test_a_change_of_text_cut_off(tmp_path, monkeypatch, renames):
     path = fill(tmp_path / "cut")
     writer = CacheWriter(path, "scannet")
     with monkeypatch.context() as patch:
-        patch.setattr(writer_module, "os", Dying(renames))
+        patch.setattr(store_module, "os", Dying(renames))
         try:
             set_text(writer, fingerprint="t2")
         except KeyboardInterrupt:
             assert renames < 3
-    os.close(writer._lock)  # as a kill does: no tidying up
+    os.close(writer.store._lock)  # as a kill does: no tidying up
     with CacheWriter(path, "scannet") as writer:
         assert open_cache(path).text.shape == (3, 6)  # sound at once
         assert writer.root["text_fingerprint"] == ("t1" if renames < 3 else "t2")
@@ -229,7 +228,7 @@ def test_one_writer_at_a_time(tmp_path):
         with pytest.raises(HiclError, match="another hicl preprocess"):
             CacheWriter(path, "scannet")
         assert (path / ".staging" / "a").is_dir()  # not the second one's to tidy up
-        assert writer.attributes("a")["split"] == "val"
+        assert writer.rows["a"]["split"] == "val"
     with CacheWriter(path, "scannet"):
         pass
     lock = os.open(path, os.O_RDONLY)
@@ -254,11 +253,11 @@ def test_manifest(tmp_path):
     assert row["text_fingerprint"] == "t1"
     files = [content for content in tree(path / "scenes" / "a").values() if content is not None]
     assert row["bytes"] == sum(map(len, files))
-    assert manifest.read(path) == rows
+    assert open_cache(path).manifest == rows
 
 
 def states(path):
-    return {row["scene"]: (row["state"], row["error"]) for row in manifest.read(path)}
+    return {row["scene"]: (row["state"], row["error"]) for row in open_cache(path).manifest}
 
 
 def test_states(tmp_path):
@@ -272,13 +271,31 @@ def test_states(tmp_path):
         "d": ("failed", "d.ply: missing"),
     }
     with CacheWriter(path, "scannet") as writer:
-        set_text(writer, ("wall", "door"), "t2", seed=1)
+        set_text(writer, ("wall", "door", "lamp"), "t2", seed=1)
         put(writer, "c", arrays(2), text="t2")
         writer.write_manifest({"c": ("val", "")})
     assert {name: state for name, (state, _) in states(path).items()} == {
         "a": "stale", "b": "failed", "c": "complete", "d": "failed",
     }  # fmt: skip
     assert open_cache(path).scene_ids() == ["c"]
+
+
+def test_files_are_counted_only_where_something_changed(tmp_path, monkeypatch):
+    path, counted = fill(tmp_path / "cache", ("a", "b", "c")), []
+    original = Folder.size
+    monkeypatch.setattr(Folder, "size", lambda self, name: counted.append(name) or original(self, name))
+    before = tree(path, times=True)
+    with CacheWriter(path, "scannet") as writer:
+        writer.write_manifest({"a": ("val", "")})
+    assert not counted and tree(path, times=True) == before
+    with CacheWriter(path, "scannet") as writer:
+        put(writer, "b", arrays(9, n=5), split="train")  # and killed: no manifest is written
+    with CacheWriter(path, "scannet") as writer:
+        writer.write_manifest({"c": ("val", "why")})
+    assert set(counted) == {"scenes/b"}
+    files = [content for content in tree(path / "scenes" / "b").values() if content is not None]
+    assert open_cache(path).manifest[1]["bytes"] == sum(map(len, files))
+    assert states(path)["c"] == ("failed", "why")
 
 
 def test_folders_that_came_or_went_by_hand(tmp_path):
@@ -289,7 +306,7 @@ def test_folders_that_came_or_went_by_hand(tmp_path):
     with CacheWriter(path, "scannet") as writer:
         writer.write_manifest({})
     assert states(path) == {"b": ("complete", "")}
-    assert manifest.read(path)[0]["split"] == "val"  # as the scene itself says
+    assert open_cache(path).manifest[0]["split"] == "val"  # as the scene itself says
 
 
 @pytest.mark.parametrize("content", [None, b"", b"junk", "table"])
@@ -303,7 +320,7 @@ def test_a_manifest_that_will_not_do(tmp_path, content):
     else:
         file.write_bytes(content)
     with pytest.raises(HiclError, match="manifest.parquet: "):
-        manifest.read(path)
+        _ = open_cache(path).manifest
 
 
 def test_classes_are_in_the_root(tmp_path):

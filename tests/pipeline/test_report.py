@@ -40,7 +40,7 @@ def make(path, scene, classes=("wall", "floor", "chair"), truth=("wall", "floor"
     with CacheWriter(path, "scannet") as writer:
         set_text(writer, classes, truth=truth)
         for name in names:
-            put(writer, name, scene, classes=classes)
+            put(writer, name, scene)
         writer.write_manifest({name: ("val", "") for name in names})
     return open_cache(path)
 

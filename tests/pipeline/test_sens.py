@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -67,7 +68,7 @@ def test_a_cut_is_seen_at_every_byte(tmp_path, data):
     end = len(whole) - len(recording.imu)  # the count of IMU frames behind it is of no use to us
     (tmp_path / "cut.sens").write_bytes(whole[: data.draw(st.integers(0, end - 1))])
     with pytest.raises(HiclError, match="cut.sens"):
-        SensFile(tmp_path / "cut.sens")
+        _ = SensFile(tmp_path / "cut.sens").poses
 
 
 def test_nothing_is_lost_without_the_imu_frames(tmp_path):
@@ -94,8 +95,9 @@ def test_any_damage_is_an_error_of_ours(tmp_path, data):
 
 
 def test_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
-    """A sparse file of 4 GiB: opening it may read the headers alone."""
+    """A sparse file of 4 GiB: opening it reads its header alone, the first pose the frames' headers."""
     blob, taken = 1 << 31, 0
+    read_at = os.pread
     path = tmp_path / "huge.sens"
     with open(path, "wb") as file:
         file.write(Sens(count=3).header())
@@ -114,10 +116,20 @@ def test_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
             taken += len(data)
             return data
 
+    def pread(*arguments):
+        nonlocal taken
+        data = read_at(*arguments)
+        taken += len(data)
+        return data
+
     monkeypatch.setattr(module, "open", lambda path, mode: Spy(path, "r"), raising=False)
+    monkeypatch.setattr(os, "pread", pread)
     recording = SensFile(path)
     assert len(recording) == 3
-    assert taken < 4096
+    header = len(Sens(count=3).header()) - len(Sens().name)
+    assert taken == header
+    assert len(recording.poses) == 3
+    assert taken == header + 3 * 96
     assert recording.color(2).shape == (*COLOR_SIZE, 3)
     assert recording.depth(2).shape == DEPTH_SIZE
 
@@ -196,7 +208,7 @@ turned = np.diag([-1.0, -1, 1, 1])
 )
 def test_a_header_out_of_range(tmp_path, change, said):
     with pytest.raises(HiclError, match=said) as error:
-        SensFile(sens(2).but(imu=b"", **change).write(tmp_path / "odd.sens"))
+        _ = SensFile(sens(2).but(imu=b"", **change).write(tmp_path / "odd.sens")).poses
     assert "odd.sens" in str(error.value) and "\n" not in str(error.value)
 
 

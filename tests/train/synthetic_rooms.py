@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hicl.cache.writer import CacheWriter, stage_scene
+from hicl.cache.writer import CacheWriter, staging
 
 CLASSES = ("wall", "floor", "bed", "chair", "other furniture")
 COLOURS = np.array([[200, 200, 190], [120, 90, 60], [60, 80, 180], [180, 60, 60], [90, 160, 90]])
@@ -106,8 +106,9 @@ def make_cache(
             if edit:
                 edit(name, arrays)
             attributes = {"stages": stages(), "counts": {}, "skipped": {}, "split": split}
-            stage_scene(path, name, arrays, attributes, len(CLASSES), [])
-            writer.publish(name)
+            with staging(path) as stage:
+                staged = stage.build(name, arrays, attributes, [])
+            writer.publish(name, staged)
             touched[name] = (split, "")
         writer.write_manifest(touched)
     return path

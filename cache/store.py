@@ -1,0 +1,159 @@
+"""Where a cache is kept, as its writer sees it: a folder here, any file system of fsspec in `remote.py`.
+
+Both take in a scene whole: `publish` moves what a worker built in `.staging` to its place, and `recover` undoes or
+finishes what a killed run left halfway.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from hicl.errors import HiclError
+
+SCENES, STAGING, REPLACED = "scenes", ".staging", ".replaced"
+TEXT = "text"
+_TEXT_ASIDE = ".text"  # in .replaced, where a scene may be called "text"
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether a cache's location is a URL, like s3://bucket/prefix, and not a path."""
+    return "://" in str(location)
+
+
+def open_store(location: str | Path):
+    """The `Folder` or the `remote.RemoteStore` at a location. Raises `HiclError` for a URL of no known file system."""
+    if not is_url(location):
+        return Folder(location)
+    from hicl.cache.remote import RemoteStore
+
+    return RemoteStore(str(location))
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """A file's content, or None if there is none."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise HiclError(f"{path}: unreadable ({error})") from None
+
+
+def attributes_of(content: bytes | None, where: str | Path) -> dict:
+    """Attributes in the zarr.json of a group; `where` is the group. Raises `HiclError` if it is missing or no such."""
+    if content is None:
+        raise HiclError(f"{where}/zarr.json: missing; not a cache, or one that lost files: run `hicl preprocess` again")
+    try:
+        return dict(json.loads(content).get("attributes", {}))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise HiclError(
+            f"{where}/zarr.json: not the metadata of a Zarr group ({error}); delete {where} and preprocess again"
+        ) from None
+
+
+class Folder:
+    """A cache in a folder. Its writer holds a lock on it; publishing is a rename."""
+
+    leftovers = (STAGING, REPLACED, SCENES, TEXT, ".zarr.json")
+    """What a first run that was killed before its root was written may leave behind."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def entries(self) -> list[str]:
+        """Names of what is there. Raises `HiclError` where a file is."""
+        if self.path.exists() and not self.path.is_dir():
+            raise HiclError(f"{self.path}: is a file; give --out a folder")
+        return os.listdir(self.path) if self.path.is_dir() else []
+
+    def lock(self) -> None:
+        """Raises `HiclError` if another process holds the lock."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise HiclError(f"{self.path}: another hicl preprocess is writing to it; wait for it to end") from None
+
+    def unlock(self) -> None:
+        os.close(self._lock)
+
+    def tidy(self) -> None:
+        """Remove what was staged and never published, and what was replaced."""
+        shutil.rmtree(self.path / STAGING, ignore_errors=True)
+        shutil.rmtree(self.path / REPLACED, ignore_errors=True)
+
+    def recover(self) -> None:
+        """Put back what a killed run moved aside and didn't replace."""
+        replaced = self.path / REPLACED
+        if replaced.is_dir():
+            for old in replaced.iterdir():
+                home = self.path / (TEXT if old.name == _TEXT_ASIDE else f"{SCENES}/{old.name}")
+                if old.name == _TEXT_ASIDE and self._text_cut_off():
+                    shutil.rmtree(home, ignore_errors=True)
+                if not home.exists():
+                    os.replace(old, home)
+        self.tidy()
+
+    def _text_cut_off(self) -> bool:
+        """Whether the new text is in place but the root still speaks of the old one."""
+        root, text = (self.read(name) for name in ("zarr.json", f"{TEXT}/zarr.json"))
+        if root is None:
+            return False
+        try:
+            fingerprint = attributes_of(text, self.path / TEXT).get("fingerprint")
+        except HiclError:
+            fingerprint = None
+        return attributes_of(root, self.path)["text_fingerprint"] != fingerprint
+
+    def read(self, name: str) -> bytes | None:
+        return read_bytes(self.path / name)
+
+    def read_many(self, names: list[str]) -> Iterator[tuple[str, bytes | None]]:
+        return ((name, self.read(name)) for name in names)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file in one step."""
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+
+    def scenes(self) -> list[str]:
+        """Names of the folders below scenes/, of which each may or may not hold a scene."""
+        scenes = self.path / SCENES
+        return sorted(entry.name for entry in scenes.iterdir() if entry.is_dir()) if scenes.is_dir() else []
+
+    def size(self, name: str) -> int:
+        """Bytes of all files below a folder."""
+        return sum(file.stat().st_size for file in (self.path / name).rglob("*") if file.is_file())
+
+    def free(self) -> int | None:
+        """Bytes that can be written; None where there is no limit to speak of."""
+        return shutil.disk_usage(self.path).free
+
+    @contextlib.contextmanager
+    def workplace(self) -> Iterator[Path]:
+        """A folder on this machine to build in."""
+        yield self.path / STAGING
+
+    def stage(self, folder: Path, keep: list[str]) -> None:
+        """Nothing to do: what was built in `workplace` is where `publish` takes it from, by its name."""
+
+    def publish(self, staged: str, home: str, root: bytes | None = None) -> None:
+        """Move what was staged to `home`, in place of what is there; `root`: the root's new zarr.json, of one step with
+        it."""
+        old, aside = self.path / home, self.path / REPLACED / (_TEXT_ASIDE if home == TEXT else Path(home).name)
+        if old.exists():
+            aside.parent.mkdir(exist_ok=True)
+            os.replace(old, aside)
+        os.replace(self.path / STAGING / staged, old)
+        if root is not None:
+            self.write("zarr.json", root)  # until the root says so, the old text is the one that counts
+        shutil.rmtree(aside, ignore_errors=True)
