@@ -265,19 +265,20 @@ def _extent(scene: Scene) -> Extent | None:
 
 
 def _say_disk(jobs: list[Job], teacher: dict | None, writer: CacheWriter, say: Callable[[str], None]) -> None:
-    """Say what the stages to be done will take, and refuse where it can't fit. An estimate: a frame sees a fifth."""
+    """Say what the stages to be done will take, and refuse where it can't fit. An estimate: a frame sees a fifth, and
+    arrays shrink as in `tests/benchmarks/bench_bytes.py`."""
     total = 0
     for job in jobs:
         if job.extent is None:
             continue
         n_frames, n_points, height, width = job.extent
         seen = n_frames * n_points // 5
-        total += 28 * n_points * ("points" in job.todo) + 4 * n_points * ("sets" in job.todo)
-        total += 8 * seen * ("views" in job.todo) + 2 * seen * ("labels" in job.todo)
+        total += 20 * n_points * ("points" in job.todo) + n_points * ("sets" in job.todo)
+        total += 3 * seen * ("views" in job.todo) + seen * ("labels" in job.todo)
         if teacher and "features" in job.todo:
             scale = teacher["short_side"] / min(height, width)
             cells = height * scale * width * scale / (teacher["patch"][0] * teacher["patch"][1])
-            total += int(n_frames * cells * teacher["dim"] * 2)
+            total += int(n_frames * cells * teacher["dim"])
     free = writer.store.free()
     left = f" ({_size(free)} free)" if free is not None else ""
     say(f"{len(jobs)} scenes to do, about {_size(total)} at {writer.path}{left}")
@@ -316,9 +317,13 @@ def run_jobs(
 
 
 def _default_workers(job: Job) -> int:
-    """One a core; on a GPU few, as each holds a teacher of its own there."""
-    on_gpu = job.teacher is not None and checked_device(job.device) == "cuda"
-    return min(cores(), 4) if on_gpu else cores()
+    """One a core; on a GPU at most as many as fit: each holds a teacher there, of up to about 4 GB, and decodes images
+    while the others' are computed."""
+    if job.teacher is None or checked_device(job.device) == "cpu":
+        return cores()
+    import torch
+
+    return max(1, min(cores(), int(torch.cuda.mem_get_info()[0] / 4e9)))
 
 
 def _reason(scene_id: str, error: Exception) -> str:
