@@ -215,7 +215,7 @@ def test_too_little_disk_leaves_the_cache_as_it_is(root, tmp_path, config, monke
     preprocess(root, tmp_path / "cache", config)
     before = tree(tmp_path / "cache")
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(HiclError, match="are needed"):
         preprocess(root, tmp_path / "cache", config, classes=("wall", "floor"))
     assert tree(tmp_path / "cache") == before
