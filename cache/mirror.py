@@ -6,6 +6,7 @@ anything else and puts back last: so an array fetched while that object stayed t
 never mixed. Any number of processes share a mirror: everything takes its place in it by a rename, whole.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -83,6 +84,8 @@ class MirroredCache(CacheReader):
             if content is None:
                 return None
             self._opened[name] = self._open(name, content)
+        if not self._opened[name].exists():  # a reader of a newer version has taken it away
+            raise _changed(self._store, name)
         return MirroredScene(self._opened[name], name, self._store)
 
     def _open(self, name: str, content: bytes) -> Path:
@@ -95,8 +98,11 @@ class MirroredCache(CacheReader):
         files = self._store.files(name)
         _assert_same(self._store, name, content)
         for old in versions.iterdir():
-            if not old.name.startswith(".") and old.name != path.name:  # another process may be faster
-                shutil.rmtree(old, ignore_errors=True)
+            if not old.name.startswith(".") and old.name != path.name:
+                with contextlib.suppress(OSError):  # another process may be faster
+                    aside = old.with_name(f".{old.name}")  # a part of it must never pass for the whole
+                    os.rename(old, aside)
+                    shutil.rmtree(aside, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=versions) as temporary:
             fresh = Path(temporary) / "group"
             fresh.mkdir()

@@ -39,7 +39,9 @@ def root_of(content: bytes | None, where: str | Path) -> dict:
     if root.get("format") != FORMAT:
         raise HiclError(f"{where}: not a cache of hicl (format {root.get('format')!r}, expected {FORMAT!r})")
     if root.get("version") != VERSION:
-        raise HiclError(f"{where}: cache version {root.get('version')}, this hicl knows {VERSION}; preprocess again")
+        raise HiclError(
+            f"{where}: cache version {root.get('version')}, this hicl knows {VERSION}; preprocess into a new folder"
+        )
     return root
 
 

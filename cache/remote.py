@@ -6,6 +6,7 @@ whoever opens the cache for writing after a kill can do the rest.
 """
 
 import contextlib
+import errno
 import json
 import shutil
 import tempfile
@@ -20,13 +21,21 @@ PUBLISHING = ".publishing"
 _KEEP = ".keep"  # in what is staged: names of the arrays that stay as they are published
 _AT_ONCE = 32  # requests; each takes tens of milliseconds, nearly all of them waiting
 # Package of each object store: of file systems without folders, which would take a missing one for a missing bucket.
-_OBJECTS = {"s3": "hicl[s3]", "s3a": "hicl[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+_OBJECTS = {
+    "s3": "hicl[s3]",
+    "s3a": "hicl[s3]",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+}
 
 
 class RemoteStore:
     """A cache at an fsspec URL. Every method raises `HiclError` where the store can't be reached or says no."""
 
-    leftovers = (STAGING, PUBLISHING, SCENES, TEXT)
+    leftovers = (STAGING, PUBLISHING, SCENES, TEXT, ".zarr.json")
 
     def __init__(self, url: str):
         self.url = url.rstrip("/")
@@ -55,6 +64,8 @@ class RemoteStore:
         except HiclError:
             raise
         except Exception as error:  # each file system has its own
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):  # of this machine's disk
+                raise
             raise self._refused(error) from None
 
     def _path(self, name: str) -> str:
@@ -88,7 +99,12 @@ class RemoteStore:
     def write(self, name: str, content: bytes) -> None:
         """Replace an object in one step."""
         with self._asking():
-            self._fs.pipe_file(self._new_path(name), content)
+            path = self._new_path(name)
+            if not self._has_folders:
+                return self._fs.pipe_file(path, content)
+            folder, _, last = path.rpartition("/")  # a file may be cut off while it is written
+            self._fs.pipe_file(f"{folder}/.{last}", content)
+            self._fs.mv(f"{folder}/.{last}", path)
 
     def files(self, folder: str) -> dict[str, int]:
         """Name below the folder, and bytes, of every object there."""
@@ -173,7 +189,10 @@ class RemoteStore:
     def recover(self) -> None:
         """Finish what a killed run had begun to publish."""
         for name in self.files(PUBLISHING):
-            self._finish(f"{PUBLISHING}/{name}")
+            if name.startswith("."):  # cut off while it was written: nothing was done by it
+                self._delete([f"{PUBLISHING}/{name}"])
+            else:
+                self._finish(f"{PUBLISHING}/{name}")
         self.tidy()
 
     def scenes(self) -> list[str]:

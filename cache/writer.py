@@ -6,6 +6,7 @@ built under a name that no other attempt at it has, so that one which was given 
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -70,10 +71,22 @@ class Stage:
             for name in keep:
                 _link_tree(published.folder(name), folder / name)
                 _group_metadata(folder / Path(name).parent)
+        with _zarr:
+            _set_digest(folder)
         whole = SceneReader(folder)
         validate({name: whole.read(name) for name in whole.arrays()}, len(self.cache.classes), f"scene {scene}")
         self._store.stage(folder, keep)
         return folder.name
+
+
+def _set_digest(folder: Path) -> None:
+    """Into the scene's attributes a hash of all its arrays' bytes, by which mirrors know it."""
+    import zarr
+
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "zarr.json"):
+        digest.update(str(file.relative_to(folder)).encode() + hashlib.sha256(file.read_bytes()).digest())
+    zarr.open_group(folder, mode="a", zarr_format=3).update_attributes({"digest": digest.hexdigest()[:16]})
 
 
 def _new_folder(parent: Path, name: str) -> Path:
@@ -124,8 +137,10 @@ class CacheWriter:
         return self
 
     def __exit__(self, *_):
-        self.store.tidy()
-        self.store.unlock()
+        try:
+            self.store.recover()  # and not just tidy: a publishing may have failed halfway
+        finally:
+            self.store.unlock()
 
     def _assert_ours(self) -> None:
         entries = self.store.entries()

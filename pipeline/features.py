@@ -24,5 +24,7 @@ def class_scores(codes: np.ndarray, scale: np.ndarray, text: np.ndarray) -> np.n
     Not a library's matrix product: the last bit of those may depend on the number of threads, and with it a label.
     """
     h, w, d = codes.shape
+    if text.shape[1] != d:
+        raise ValueError(f"text: expected shape [C, {d}], found {list(text.shape)}")
     flat, transposed = np.ascontiguousarray(codes).reshape(-1, d), np.ascontiguousarray(text.T, np.float32)
     return kernels.score_patches(flat, np.ascontiguousarray(scale).ravel(), transposed).reshape(h, w, len(text))

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from hicl.devices import computes_bf16
 from hicl.errors import HiclError
 from hicl.pipeline.prompts import ClassList, ensemble, fill_templates
 from hicl.pipeline.teacher import TeacherConfig
@@ -65,7 +66,7 @@ class Teacher:
             raise HiclError(f"--dense {config.dense}: unknown; known are {', '.join(DENSE)}")
         self._read_out = DENSE[config.dense]
         self.device = torch.device(device)
-        self._bf16 = bf16 if bf16 is not None else self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self._bf16 = bf16 if bf16 is not None else computes_bf16(self.device.type)
         name = config.clip
         if config.model_config is not None:
             name = _add_model(config.model_config)

@@ -58,7 +58,9 @@ def neighbors(xyz: np.ndarray, k: int = 16, radius: float = np.inf) -> tuple[np.
     index, distance = np.full((n, k), -1, np.int32), np.full((n, k), np.inf, np.float32)
     if n == 0:
         return index, distance
-    low, high = xyz.min(axis=0).astype(np.float64), xyz.max(axis=0).astype(np.float64)
+    if not np.isfinite(xyz).all():
+        raise ValueError("xyz: expected finite coordinates")
+    low, high = _bulk(xyz)
     open_, limit = np.ones(n, np.bool_), float(radius) ** 2
     cell, keys, order, shape = _fitting_cells(xyz, low, high, k)
     while True:
@@ -71,6 +73,13 @@ def neighbors(xyz: np.ndarray, k: int = 16, radius: float = np.inf) -> tuple[np.
 
 
 _POINTS_A_CELL = 0.5  # of k; on a surface the cells around then hold about 4.5 k points, and a circle of k fits inside
+
+
+def _bulk(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners float64 [3] of a box around nearly all points: a few strays far away must not make its cells large."""
+    low, high = np.percentile(xyz[:: max(1, len(xyz) // 10_000)].astype(np.float64), [1, 99], axis=0)
+    margin = (high - low).max() / 4
+    return low - margin, high + margin
 
 
 def _fitting_cells(xyz: np.ndarray, low: np.ndarray, high: np.ndarray, k: int) -> tuple:

@@ -49,7 +49,7 @@ def relabel(
         HiclError: no cache, one without features, another teacher. A scene that fails is in the summary.
     """
     cache = open_cache(path)
-    teacher = same_teacher(cache.teacher, str(path), clip, weights)
+    teacher = same_teacher(cache.teacher, str(path), clip, weights).absolute()
     own_device = device if executor is None else "auto"  # GPUs may be the executor's alone
     checked_device(own_device)
     summary = Summary()
@@ -81,9 +81,9 @@ def relabel(
             if jobs:
                 run_jobs(jobs, writer, workers or cores(), executor, summary)
         finally:
-            # What a preprocess said of a scene that failed stays said: its labels are new, its scan isn't.
-            failed = summary.failed.items()
-            writer.write_manifest({scene: (writer.rows[scene]["split"], error) for scene, error in failed})
+            # What a preprocess said of a scene that failed stays said: its labels are new, its scan isn't. What failed
+            # here is stale, and done again by the next run.
+            writer.write_manifest({})
     return summary
 
 

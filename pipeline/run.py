@@ -172,7 +172,7 @@ def preprocess(
     Raises `HiclError` where nothing can be done at all; a scene that fails is in the summary, and the others are
     published.
     """
-    teacher = TeacherConfig(config.clip, config.weights, config.dense, config.short_side)
+    teacher = TeacherConfig(config.clip, config.weights, config.dense, config.short_side).absolute()
     if config.teacher == "labels":
         teacher = None
     identity = teacher.identity() if teacher else None

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hicl.errors import HiclError
@@ -38,6 +38,15 @@ class TeacherConfig:
             return _MINIATURE_FOLDER / f"{MINIATURE}.safetensors"
         path = Path(self.weights)
         return path if path.suffix in (".safetensors", ".pt", ".pth", ".bin") or path.is_file() else None
+
+    def absolute(self) -> "TeacherConfig":
+        """The same with its files named for workers in other folders."""
+        files = {}
+        if self.clip != MINIATURE and self.model_config:
+            files["clip"] = str(self.model_config.absolute())
+        if self.weights != MINIATURE and self.weights_file:
+            files["weights"] = str(self.weights_file.absolute())
+        return replace(self, **files)
 
     def identity(self) -> dict:
         """What determines the teacher's output, for a fingerprint; cheap, without loading the model."""

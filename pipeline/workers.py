@@ -32,13 +32,13 @@ def completed(
     try:
         while pending:
             done = wait(pending, _LOOK_S, FIRST_COMPLETED).done
-            given_up = any(future.cancelled() for future in done)
-            if isinstance(executor, DaskExecutor) and (given_up or not done):
-                executor.assert_workers()
+            given_up = {future for future in done if future.cancelled()}
+            for future in done - given_up:
+                yield pending.pop(future), future.result
+            if isinstance(executor, DaskExecutor):
+                executor.assert_workers(at_work=len(done) > len(given_up))
             if given_up:
                 raise HiclError("the executor gave up its jobs; run the command again")
-            for future in done:
-                yield pending.pop(future), future.result
     finally:
         for future in pending:
             future.cancel()
@@ -69,14 +69,18 @@ class DaskExecutor(Executor):
         self._seen = time.monotonic()
 
     def submit(self, work: Callable, /, *args, **kwargs) -> Future:
+        self._seen = time.monotonic()
         return self._executor.submit(work, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._client.close()
 
-    def assert_workers(self) -> None:
-        """Raise `HiclError` once the scheduler is gone, or has had no worker for a while."""
+    def assert_workers(self, at_work: bool) -> None:
+        """Raise `HiclError` once the scheduler is gone, or has had no worker for a while. at_work: one did a job."""
         now = time.monotonic()
+        if at_work:
+            self._seen = now
+            return
         if self._client.status != "running":
             raise HiclError(f"--scheduler {self._address}: the scheduler is gone; start it and run the command again")
         if self._client.scheduler_info()["workers"]:

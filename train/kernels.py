@@ -215,6 +215,10 @@ def grid_shape(coords: np.ndarray) -> list[int]:
 def warm_up() -> None:
     """Compile the kernels into numba's cache: done once before workers start, as parallel first runs can crash."""
     _, _, voxel = voxelise(np.zeros((1, 3), np.float32), 1.0)
+    voxel_means(np.zeros((1, 3), np.float32), voxel, 1)
     one = np.zeros(1, np.int32)
-    histogram = label_histogram(np.array([0, 1]), np.zeros(1, np.int64), one, one.astype(np.uint8), voxel, 1, 1)
+    read = [np.array([0, 1]), one.copy(), one.astype(np.uint8)]  # as a cache's reader gives them
+    for array in read:
+        array.flags.writeable = False
+    histogram = label_histogram(read[0], np.zeros(1, np.int64), *read[1:], voxel, 1, 1)
     token_labels(histogram, one, one)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from hicl.devices import computes_bf16
 from hicl.errors import HiclError
 from hicl.train import checkpoint, losses, minkunet
 from hicl.train.config import EXPERIMENTS, Config, phase_epochs
@@ -55,9 +56,7 @@ class Learner:
                 [p for _, p in heads], lr=optim.head_lr, weight_decay=optim.head_weight_decay
             )
         self.wrapped = {name: group.wrap(module) for name, module in self.modules.items()}
-        self.bf16 = optim.bf16 == "on" or (
-            optim.bf16 == "auto" and group.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
+        self.bf16 = optim.bf16 == "on" or (optim.bf16 == "auto" and computes_bf16(group.device.type))
 
     def _named(self, module: str):
         return self.modules[module].named_parameters()

@@ -11,13 +11,18 @@ _MANY = 64  # from here on counting takes longer than insertion
 
 @kernel
 def cell_keys(xyz, low, cell, shape):
-    """i8 [N]: the number of each point's cell in a grid of `shape` cells, z fastest, one empty layer all around."""
+    """i8 [N]: the number of each point's cell in a grid of `shape` cells, z fastest, one empty layer all around.
+
+    A point beyond the grid counts to the nearest of its cells: two points' cells are never farther apart for it, so
+    that the cells around a point's own still hold all that is near.
+    """
     keys = np.empty(xyz.shape[0], np.int64)
     for i in range(xyz.shape[0]):
-        x = np.int64((np.float64(xyz[i, 0]) - low[0]) / cell) + 1
-        y = np.int64((np.float64(xyz[i, 1]) - low[1]) / cell) + 1
-        z = np.int64((np.float64(xyz[i, 2]) - low[2]) / cell) + 1
-        keys[i] = (x * shape[1] + y) * shape[2] + z
+        key = 0
+        for axis in range(3):
+            place = math.floor((np.float64(xyz[i, axis]) - low[axis]) / cell) + 1.0
+            key = key * shape[axis] + np.int64(min(max(place, 1.0), shape[axis] - 2.0))
+        keys[i] = key
     return keys
 
 

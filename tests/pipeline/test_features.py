@@ -27,6 +27,8 @@ def test_scores_are_the_dot_products(h, w, d, n_classes):
     scores = class_scores(codes, scale, text)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="text: expected"):
+        class_scores(codes, scale, text[:, :-1])
 
 
 def test_a_patch_s_scores_do_not_depend_on_its_neighbours():

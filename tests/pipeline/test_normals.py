@@ -85,6 +85,21 @@ def test_neighbors_are_the_nearest_of_all_points_and_of_equals_the_lowest(seed, 
     assert (index[:, shown:] == -1).all() and np.isinf(distance[:, shown:]).all()
 
 
+def test_a_few_strays_far_away_cost_no_more_than_themselves():
+    """With cells by the whole extent all the others would share one, and this would take minutes."""
+    rng = np.random.default_rng(0)
+    near = cloud("surface", 60_000, rng).astype(np.float32)
+    strays = np.array([[1e6, 0, 0], [0, -3e7, 1], [5e5, 5e5, -5e5]], np.float32)
+    index, _ = neighbors(np.concatenate([near, strays]))
+    assert np.array_equal(index[:60_000], neighbors(near)[0])
+    assert index[60_000, :2].tolist() == [60_000, 60_002]
+
+
+def test_coordinates_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="finite"):
+        neighbors(np.array([[0, 0, 0], [0, np.nan, 0]], np.float32))
+
+
 @pytest.mark.parametrize("offset", [0.0, 500.0])
 @pytest.mark.parametrize("flatness", [1.0, 0.1, 1e-4])
 def test_pca_normals_agree_with_eigh(flatness, offset):
