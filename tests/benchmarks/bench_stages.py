@@ -39,6 +39,7 @@ from hicl.pipeline.projection import Projector
 from hicl.train.kernels import voxel_means, voxelise
 
 CLASSES, WIDTH, GRID = 20, 512, (15, 20)
+SCANNET_FRAMES, IMAGES = 24_902, 8  # of scannet_frames_25k; read by the teacher at a time
 
 
 @dataclass
@@ -347,7 +348,7 @@ def teachers(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     from hicl.pipeline.teacher import TeacherConfig
 
     torch.set_num_threads(1)
-    name, count, side = "ViT-B-16-quickgelu", 8, 224
+    name, count, side = "ViT-B-16-quickgelu", IMAGES, 224
     model = open_clip.create_model(name, pretrained=None, load_weights=False).eval()
     save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, folder / "vit.safetensors")
     teacher = Teacher(TeacherConfig(name, str(folder / "vit.safetensors"), short_side=side))
@@ -403,6 +404,9 @@ def main() -> None:
                     slow = factor * median_ms(function, min(options.runs, 3))
                     print(f"{head}  {peer:<18}{slow:>10.1f}{slow / ms:>7.1f}{tail}", flush=True)
                     head, tail = " " * 32, ""
+                if name == "teacher":
+                    hours = ms / IMAGES * SCANNET_FRAMES / 3.6e6
+                    print(f"all {SCANNET_FRAMES:,} frames of ScanNet: {hours:.1f} hours of one core for the teacher")
 
 
 if __name__ == "__main__":
