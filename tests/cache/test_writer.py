@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -188,6 +189,27 @@ def test_a_change_of_text_cut_off(tmp_path, monkeypatch, renames):
 
 
 # Whose folder it is.
+
+
+@pytest.mark.parametrize("what, cut", [("scene", 1), ("scene", 2), ("text", 1), ("text", 2), ("text", 3)])
+def test_a_publishing_that_fails_halfway_is_undone(tmp_path, monkeypatch, what, cut):
+    """A full disk, say: unlike a kill, it leaves the writer time to make things worse."""
+    path = fill(tmp_path / "cache")
+    before, renames, rename = tree(path), [], os.replace
+
+    def full(*names):
+        renames.append(names)
+        if len(renames) == cut:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(*names)
+
+    with pytest.raises(OSError, match="No space"), CacheWriter(path, "scannet") as writer:
+        monkeypatch.setattr(os, "replace", full)
+        try:
+            put(writer, "a", arrays(5)) if what == "scene" else set_text(writer, fingerprint="t2", seed=1)
+        finally:
+            monkeypatch.setattr(os, "replace", rename)
+    assert tree(path) == before
 
 
 def test_another_data_set(tmp_path):

@@ -7,7 +7,7 @@ from scans import tree, write_scan
 
 from hicl.cache.reader import open_cache
 from hicl.errors import HiclError
-from hicl.pipeline import relabel, run
+from hicl.pipeline import relabel, run, stages
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import rgbd
 from hicl.pipeline.prompts import ClassList
@@ -75,6 +75,18 @@ def test_a_relabelling_cut_off_is_finished_by_the_next(made, tmp_path, teacher, 
     monkeypatch.undo()
     assert relabel.relabel(cache, NEW, **teacher, workers=1, device="cpu").done == ["corner1"]
     assert tree(cache) == tree(fresh)
+
+
+def test_a_scene_that_failed_is_done_by_the_next_run(made, tmp_path, teacher, monkeypatch):
+    def out_of_memory(*_):
+        raise MemoryError
+
+    cache = made(tmp_path / "cache", OLD)
+    monkeypatch.setattr(stages, "make_labels", out_of_memory)
+    assert len(relabel.relabel(cache, NEW, **teacher, workers=1, device="cpu").failed) == 2
+    monkeypatch.undo()
+    assert len(relabel.relabel(cache, NEW, **teacher, workers=1, device="cpu").done) == 2
+    assert open_cache(cache).scene_ids() == ["corner0", "corner1"]
 
 
 def test_scenes_that_another_teacher_saw_are_left_alone(made, tmp_path, tiny_clip, teacher):
