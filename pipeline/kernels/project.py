@@ -95,7 +95,7 @@ def project(
     keeps NaN and what would overflow out, and makes truncation the same as floor.
 
     No loop over points branches: the first becomes vectors, and the others keep what passes a test by writing every
-    candidate and moving on only past those that do. A branch would be guessed wrong for every third point.
+    candidate and moving on only past those that do. Branches would be guessed wrong too often.
     """
     seen = np.zeros((len(at) + 63) // 64, np.uint64)
     height, width = depth.shape
