@@ -98,17 +98,29 @@ def read_npy(folder: Path) -> int:
     return sum(int(np.load(folder / f"{i}.npy").view(np.uint8)[..., -1].sum()) for i in range(len(TRAINING)))
 
 
+def forget(folder: Path) -> None:
+    """Have the system give up what it holds in memory of a folder's files."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            os.fdatasync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+
+def write_npy(arrays: dict[str, np.ndarray], folder: Path) -> None:
+    """What training reads, a file an array."""
+    folder.mkdir()
+    for i, name in enumerate(TRAINING):
+        np.save(folder / f"{i}.npy", arrays[name])
+
+
 def timed(read: Callable[[Path], int], folders: list[Path], cold: bool) -> float:
     """Milliseconds a scene; cold: what the system holds of the files is given up first."""
     times = []
     for folder in folders * 5:
         if cold:
-            for file in folder.rglob("*"):
-                if file.is_file():
-                    descriptor = os.open(file, os.O_RDONLY)
-                    os.fdatasync(descriptor)
-                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-                    os.close(descriptor)
+            forget(folder)
         start = time.perf_counter()
         read(folder)
         times.append(time.perf_counter() - start)
@@ -138,9 +150,7 @@ def main() -> None:
             scenes.append(Path(folder) / f"scene{index}")
             write_arrays(scenes[-1], arrays, {})
             plain.append(Path(folder) / f"plain{index}")
-            plain[-1].mkdir()
-            for i, name in enumerate(TRAINING):
-                np.save(plain[-1] / f"{i}.npy", arrays[name])
+            write_npy(arrays, plain[-1])
             for name, array in arrays.items():
                 packed, whole = sizes.get(name, (0, 0))
                 sizes[name] = packed + Folder(scenes[-1]).size(name), whole + array.nbytes
