@@ -10,6 +10,7 @@ from hicl.pipeline.datasets.scene import Camera, Frame, Points
 from hicl.pipeline.features import quantise
 from hicl.pipeline.fusion import fuse_depth
 from hicl.pipeline.kernels import vote
+from hicl.pipeline.sampling import scores_at
 from hicl.processes import compiling
 
 
@@ -57,6 +58,7 @@ def _run_stages() -> None:
         codes, scale = quantise(np.ones((1, 2, 2, 4), np.float32))
         seen = arrays | {"features/grid": codes, "features/scale": scale}
         raw = stages.label_from_features(np.zeros((2, 4), np.float32), seen)
+        scores_at(np.ones((2, 2, 1), np.float32), arrays["pairs/pixel"], (8, 8))
         frame = scene.frame(0)
         fuse_depth([(frame.color, frame.depth, frame.pose)], scene.depth_camera, scene.color_camera, min_hits=1)
         for scope in ("image", "scene"):

@@ -41,6 +41,8 @@ def bucket(tmp_path, monkeypatch):
     settings = {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}
     for name, value in (settings | {"ENDPOINT_URL": f"http://{host}:{port}"}).items():
         monkeypatch.setenv(f"AWS_{name}", value)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     s3fs.S3FileSystem.clear_instance_cache()
     name = tmp_path.name.replace("_", "-")
