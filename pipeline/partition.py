@@ -99,12 +99,17 @@ def knn_sets(
     return felzenszwalb(len(xyz), edges, edge_weights(xyz, normals, edges, oriented), k_threshold, min_size)
 
 
+def has_wide_gaps(ids: np.ndarray) -> bool:
+    """Whether a table with a row for each number up to the largest id would be mostly empty."""
+    return ids.size > 0 and int(ids.max()) >= 4 * ids.size + 1024
+
+
 def compact_ids(ids: np.ndarray) -> np.ndarray:
     """Any integer ids [N], with gaps and however large -> int32 [N], 0..K-1 by first appearance. Negative -> -1."""
     ids = np.asarray(ids)
     if not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"ids: expected integers, found {ids.dtype}")
-    if ids.size and int(ids.max()) >= 4 * ids.size + 1024:
+    if has_wide_gaps(ids):
         negative = ids < 0
         _, ids = np.unique(ids, return_inverse=True)
         ids[negative] = -1

@@ -6,7 +6,7 @@ import numpy as np
 
 from hicl.cache.schema import NO_LABEL
 from hicl.pipeline.kernels import vote as kernels
-from hicl.pipeline.partition import compact_ids
+from hicl.pipeline.partition import compact_ids, has_wide_gaps
 
 
 def vote(
@@ -70,6 +70,6 @@ def _checked(labels: np.ndarray, point: np.ndarray, set_id: np.ndarray) -> tuple
         )
     if point.size and (point.min() < 0 or point.max() >= len(set_id)):
         raise ValueError(f"point: expected 0 to {len(set_id) - 1}, found {point.min()} to {point.max()}")
-    if set_id.dtype != np.int32 or int(set_id.max(initial=-1)) >= 4 * len(set_id) + 1024:
+    if set_id.dtype != np.int32 or has_wide_gaps(set_id):
         set_id = compact_ids(set_id)
     return np.ascontiguousarray(labels), np.ascontiguousarray(point, np.int32), np.ascontiguousarray(set_id)

@@ -64,6 +64,18 @@ def put(writer, name, scene_arrays, text="t1", split="val", keep=()):
     writer.publish(name, staged)
 
 
+def fill(location, names=("a", "b"), text="t1"):
+    """A cache of these scenes, all for validation."""
+    from hicl.cache.writer import CacheWriter
+
+    with CacheWriter(location, "scannet") as writer:
+        set_text(writer, fingerprint=text)
+        for seed, name in enumerate(names):
+            put(writer, name, arrays(seed), text=text)
+        writer.write_manifest({name: ("val", "") for name in names})
+    return location
+
+
 def tree(folder: Path, times=False) -> dict:
     """Every file below a folder with its bytes, and on demand with its time of change, and every folder."""
     found = {}

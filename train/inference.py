@@ -116,7 +116,7 @@ class Model:
             found = f"{xyz.dtype} {list(xyz.shape)} and {rgb.dtype} {list(rgb.shape)}"
             raise ValueError(f"xyz, rgb: expected float32 [N, 3] and uint8 [N, 3], found {found}")
         coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
-        return coords, voxel_colours(colour_features(rgb), representative, voxel_of_point, self.colour), voxel_of_point
+        return coords, colour_features(voxel_colours(rgb, representative, voxel_of_point, self.colour)), voxel_of_point
 
     @torch.no_grad()
     def _boxes(self, coords: np.ndarray, colour: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:

@@ -145,7 +145,7 @@ def voxel_means(values: np.ndarray, voxel_of_point: np.ndarray, n_voxels: int) -
 
 
 def voxel_colours(colour: np.ndarray, representative: np.ndarray, voxel_of_point: np.ndarray, kind: str) -> np.ndarray:
-    """The network's input float32 [V, 3] from the points' [N, 3], by `StreamConfig.colour`; the rest of `voxelise`."""
+    """The voxels' colours [V, 3] from the points' [N, 3], by `StreamConfig.colour`; the rest is `voxelise`'s."""
     return colour[representative] if kind == "first" else voxel_means(colour, voxel_of_point, len(representative))
 
 

@@ -11,15 +11,12 @@ import argparse
 import io
 import json
 import os
-import statistics
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
 import reference
 from bench_bytes import TRAINING, forget, read_cache, read_npy, write_npy
 from rooms import COLOR, DEPTH, Room, scannet_sized, write_ply
+from table import HEAD, Machine, Stage, median_ms, print_stage
 
 from hicl.cache.reader import SceneReader
 from hicl.cache.writer import write_arrays
@@ -43,50 +41,6 @@ from hicl.train.kernels import voxel_means, voxelise
 
 CLASSES, WIDTH, GRID = 20, 512, (15, 20)
 SCANNET_FRAMES, IMAGES = 24_902, 8  # of scannet_frames_25k; read by the teacher at a time
-
-
-@dataclass
-class Stage:
-    """name, what it is timed on, ours, peers by name with the factor that scales their time to the same work, and the
-    limit: what it is, and milliseconds. before: what is done before each run, off the clock."""
-
-    name: str
-    on: str
-    ours: Callable
-    peers: dict[str, tuple[Callable, float]]
-    limit: tuple[str, float]
-    before: Callable = lambda: None
-
-
-def median_ms(function: Callable, runs: int, before: Callable = lambda: None) -> float:
-    function()
-    times = []
-    for _ in range(runs):
-        before()
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
-
-
-class Machine:
-    """What one core does: bytes read and written a millisecond, and multiplications and additions a millisecond."""
-
-    def __init__(self):
-        source, target = np.ones(1 << 25, np.float32), np.empty(1 << 25, np.float32)
-        self._bytes = 2 * source.nbytes / median_ms(lambda: np.copyto(target, source), 5)
-        a = np.ones((1024, 1024), np.float32)
-        self._flops = 2 * 1024**3 / median_ms(lambda: a @ a, 5)
-
-    def moving(self, *arrays: np.ndarray) -> tuple[str, float]:
-        n_bytes = sum(a.nbytes for a in arrays)
-        return f"{n_bytes / 1e6:.1f} MB of memory", n_bytes / self._bytes
-
-    def multiplying(self, flops: float) -> tuple[str, float]:
-        return f"{flops / 1e9:.2f} GFLOP", flops / self._flops
-
-    def __str__(self) -> str:
-        return f"one core: {self._bytes / 1e6:.1f} GB/s copied, {self._flops / 1e6:.0f} GFLOP/s in fp32 matrix products"
 
 
 def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
@@ -417,18 +371,11 @@ def main() -> None:
     options = parser.parse_args()
     machine, room = Machine(), scannet_sized()
     print(machine)
-    print(f"{'stage':<24}{'ms':>8}  {'instead':<18}{'ms':>10}{'times':>7}  {'limit':<22}{'ms':>8}{'reached':>9}  on")
+    print(HEAD)
     with tempfile.TemporaryDirectory(dir=".") as folder:  # on a disk, which /tmp may not be
         for name in options.only.split(","):
             for stage in STAGES[name](room, machine, Path(folder)):
-                ms = median_ms(stage.ours, options.runs, stage.before)
-                what, least = stage.limit
-                tail = f"  {what:<22}{least:>8.2f}{least / ms:>8.0%}  {stage.on}"
-                head = f"{stage.name:<24}{ms:>8.2f}"
-                for peer, (function, factor) in stage.peers.items():
-                    slow = factor * median_ms(function, min(options.runs, 3), stage.before)
-                    print(f"{head}  {peer:<18}{slow:>10.1f}{slow / ms:>7.1f}{tail}", flush=True)
-                    head, tail = " " * 32, ""
+                ms = print_stage(stage, options.runs)
                 if name == "teacher":
                     hours = ms / IMAGES * SCANNET_FRAMES / 3.6e6
                     print(f"all {SCANNET_FRAMES:,} frames of ScanNet: {hours:.1f} hours of one core for the teacher")

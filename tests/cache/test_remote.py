@@ -11,7 +11,7 @@ import fsspec
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from scenes import arrays, attributes, embedding, put, set_text, tree
+from scenes import arrays, attributes, embedding, fill, put, set_text, tree
 
 from hicl.cache import mirror
 from hicl.cache.reader import open_cache
@@ -33,14 +33,6 @@ def home(tmp_path, monkeypatch) -> Path:
     """Where the user's mirror is."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-def fill(location, names=("a", "b"), text="t1"):
-    with CacheWriter(location, "scannet") as writer:
-        set_text(writer, fingerprint=text)
-        for seed, name in enumerate(names):
-            put(writer, name, arrays(seed), text=text)
-        writer.write_manifest({name: ("val", "") for name in names})
 
 
 def relabel(location, seed=5):

@@ -7,22 +7,13 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from scenes import CLASSES, arrays, put, set_text, tree
+from scenes import CLASSES, arrays, fill, put, set_text, tree
 
 from hicl.cache import store as store_module
 from hicl.cache.reader import open_cache
 from hicl.cache.store import Folder
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError
-
-
-def fill(path, names=("a", "b"), text="t1"):
-    with CacheWriter(path, "scannet") as writer:
-        set_text(writer, fingerprint=text)
-        for seed, name in enumerate(names):
-            put(writer, name, arrays(seed), text=text)
-        writer.write_manifest({name: ("val", "") for name in names})
-    return path
 
 
 def without_manifest(found):

@@ -1,0 +1,68 @@
+"""The table that `bench_stages.py` prints: a stage's clock, its peers', and the machine's own limits."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Stage:
+    """name, what it is timed on, ours, peers by name with the factor that scales their time to the same work, and the
+    limit: what it is, and milliseconds. before: what is done before each run, off the clock."""
+
+    name: str
+    on: str
+    ours: Callable
+    peers: dict[str, tuple[Callable, float]]
+    limit: tuple[str, float]
+    before: Callable = lambda: None
+
+
+def median_ms(function: Callable, runs: int, before: Callable = lambda: None) -> float:
+    function()
+    times = []
+    for _ in range(runs):
+        before()
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+class Machine:
+    """What one core does: bytes read and written a millisecond, and multiplications and additions a millisecond."""
+
+    def __init__(self):
+        source, target = np.ones(1 << 25, np.float32), np.empty(1 << 25, np.float32)
+        self._bytes = 2 * source.nbytes / median_ms(lambda: np.copyto(target, source), 5)
+        a = np.ones((1024, 1024), np.float32)
+        self._flops = 2 * 1024**3 / median_ms(lambda: a @ a, 5)
+
+    def moving(self, *arrays: np.ndarray) -> tuple[str, float]:
+        n_bytes = sum(a.nbytes for a in arrays)
+        return f"{n_bytes / 1e6:.1f} MB of memory", n_bytes / self._bytes
+
+    def multiplying(self, flops: float) -> tuple[str, float]:
+        return f"{flops / 1e9:.2f} GFLOP", flops / self._flops
+
+    def __str__(self) -> str:
+        return f"one core: {self._bytes / 1e6:.1f} GB/s copied, {self._flops / 1e6:.0f} GFLOP/s in fp32 matrix products"
+
+
+HEAD = f"{'stage':<24}{'ms':>8}  {'instead':<18}{'ms':>10}{'times':>7}  {'limit':<22}{'ms':>8}{'reached':>9}  on"
+
+
+def print_stage(stage: Stage, runs: int) -> float:
+    """A line for each peer. Returns milliseconds of ours."""
+    ms = median_ms(stage.ours, runs, stage.before)
+    what, least = stage.limit
+    tail = f"  {what:<22}{least:>8.2f}{least / ms:>8.0%}  {stage.on}"
+    head = f"{stage.name:<24}{ms:>8.2f}"
+    for peer, (function, factor) in stage.peers.items():
+        slow = factor * median_ms(function, min(runs, 3), stage.before)
+        print(f"{head}  {peer:<18}{slow:>10.1f}{slow / ms:>7.1f}{tail}", flush=True)
+        head, tail = " " * 32, ""
+    return ms
