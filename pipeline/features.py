@@ -1,20 +1,84 @@
-"""The teacher's patch features in 8 bits, and class scores straight from them."""
+"""The teacher's patch features: the grid they lie on, how a scene's are collected, and class scores straight from them.
+
+They are kept in 8 bits: int8 codes [h, w, d] times a float32 scale [h, w] are features of unit length.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from hicl.pipeline.kernels import sample as kernels
 
+Features = tuple[np.ndarray, np.ndarray]
+"""Codes int8 [B, h, w, d] and scale float32 [B, h, w] of B images."""
 
-def quantise(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float [..., d] -> codes int8 [..., d] and scale float32 [...]; scale · codes is the grid but for rounding.
+IMAGES_AT_ONCE = 8
 
-    A patch's largest component becomes 127. Half the bytes of float16: see `tests/benchmarks/bench_bytes.py` for the
-    labels that this changes.
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """How a teacher cuts an image.
+
+    patch: rows and columns of pixels in a patch. short_side: pixels that the shorter side is resized to, rounded to
+    whole patches.
     """
-    largest = np.abs(grid).max(axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        codes = np.where(largest[..., None] > 0, np.rint(grid * (127 / largest[..., None])), 0)
-    return codes.astype(np.int8), (largest / 127).astype(np.float32)
+
+    patch: tuple[int, int]
+    short_side: int
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches for an image of this size."""
+        scale = self.short_side / min(height, width)
+        rows, columns = round(height * scale / self.patch[0]), round(width * scale / self.patch[1])
+        return max(1, rows), max(1, columns)
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] to whole patches, uint8 [h · patch rows, w · patch columns, 3], bicubic."""
+        rows, columns = self.shape(*image.shape[:2])
+        size = (columns * self.patch[1], rows * self.patch[0])
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+class FeatureReader:
+    """Reads the images of one scene, in order, some at once.
+
+    request: takes resized images, uint8 [B, H, W, 3], and returns what gives their features. It is asked for those only
+    when more images have come together: a teacher in another process reads while this one decodes.
+    """
+
+    def __init__(
+        self, grid: PatchGrid, request: Callable[[np.ndarray], Callable[[], Features]], at_once: int = IMAGES_AT_ONCE
+    ):
+        self._grid, self._request, self._at_once = grid, request, at_once
+        self._images: list[np.ndarray] = []
+        self._requested: Callable[[], Features] | None = None
+        self._read: list[Features] = []
+
+    def add(self, image: np.ndarray) -> None:
+        """image: uint8 [H, W, 3], of the size of the others."""
+        self._images.append(self._grid.resize(image))
+        if len(self._images) == self._at_once:
+            self._send()
+
+    def features(self) -> Features:
+        """Those of all images added, of at least one."""
+        if self._images:
+            self._send()
+        self._receive()
+        codes, scales = zip(*self._read, strict=True)
+        return np.concatenate(codes), np.concatenate(scales)
+
+    def _send(self) -> None:
+        self._receive()
+        self._requested = self._request(np.stack(self._images))
+        self._images.clear()
+
+    def _receive(self) -> None:
+        if self._requested is not None:
+            self._read.append(self._requested())
+            self._requested = None
 
 
 def class_scores(codes: np.ndarray, scale: np.ndarray, text: np.ndarray) -> np.ndarray:

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from hicl.devices import computes_bf16
 from hicl.errors import HiclError
+from hicl.pipeline.features import Features, PatchGrid
 from hicl.pipeline.prompts import ClassList, ensemble, fill_templates
 from hicl.pipeline.teacher import TeacherConfig
 
@@ -50,16 +50,33 @@ def _attend(q: Tokens, k: Tokens, v: Tokens, heads: int) -> Tokens:
 DENSE: dict[str, ReadOut] = {"maskclip": read_values, "kk": read_key_key, "qq": read_query_query}
 
 
+_GPU_BATCH = 32
+
+
+def quantise(grid: torch.Tensor) -> Features:
+    """float [..., d] -> codes int8 [..., d] and scale float32 [...]; scale · codes is the grid but for rounding.
+
+    A patch's largest component becomes 127. Half the bytes of float16: see `tests/benchmarks/bench_bytes.py` for the
+    labels that this changes.
+    """
+    largest, top = grid.abs().amax(dim=-1), grid.new_tensor(127)  # a number divided by a tensor is rounded twice
+    codes = (grid * (top / largest.clamp(min=1e-36))[..., None]).round().to(torch.int8)
+    return codes.cpu().numpy(), (largest / 127).cpu().numpy()
+
+
 class Teacher:
     """A frozen model on a device. Raises `HiclError` where the model, its weights or its architecture won't do.
 
     bf16: whether images are read in bfloat16; None: on a GPU that has it. (`tests/benchmarks/bench_bytes.py` counts the
     labels that this changes; CPUs are slower in it.)
+    batch: images computed at a time, filled up with black ones: a library may choose another algorithm for another
+    number, and the last bits of an image's features mustn't depend on what it is read beside. None: 32 on a GPU; as
+    many as are given on a CPU, where black ones would cost time.
 
-    Attributes: dim: width d of the joint space; patch: (rows, columns) of pixels a grid cell covers.
+    Attributes: batch; dim: width d of the joint space; patches: the grid that it cuts images into.
     """
 
-    def __init__(self, config: TeacherConfig, device: str = "cpu", bf16: bool | None = None):
+    def __init__(self, config: TeacherConfig, device: str = "cpu", bf16: bool | None = None, batch: int | None = None):
         import open_clip
 
         if config.dense not in DENSE:
@@ -67,6 +84,7 @@ class Teacher:
         self._read_out = DENSE[config.dense]
         self.device = torch.device(device)
         self._bf16 = bf16 if bf16 is not None else computes_bf16(self.device.type)
+        self.batch = batch or (_GPU_BATCH if self.device.type == "cuda" else None)
         name = config.clip
         if config.model_config is not None:
             name = _add_model(config.model_config)
@@ -84,38 +102,42 @@ class Teacher:
         if isinstance(visual, open_clip.transformer.VisionTransformer):
             if visual.attn_pool is not None or visual.proj is None:
                 raise HiclError(f"--clip {name}: pools by cross-attention, which has no dense reading; use a plain ViT")
-            self._grid, self.patch = self._grid_vit, visual.patch_size
+            self._grid, patch = self._grid_vit, visual.patch_size
         elif isinstance(visual, open_clip.modified_resnet.ModifiedResNet):
-            self._grid, self.patch = self._grid_resnet, (32, 32)
+            self._grid, patch = self._grid_resnet, (32, 32)
         else:
             raise HiclError(f"--clip {name}: a {type(visual).__name__} can't be read densely; use a ViT or an RN model")
         size = visual.image_size
-        self.short_side = config.short_side or (size if isinstance(size, int) else min(size))
-        if self.short_side < max(self.patch):
-            raise HiclError(f"--short-side {self.short_side}: less than one patch of {self.patch[0]}x{self.patch[1]}")
+        self.patches = PatchGrid(tuple(patch), config.short_side or (size if isinstance(size, int) else min(size)))
+        if self.patches.short_side < max(patch):
+            raise HiclError(f"--short-side {self.patches.short_side}: less than one patch of {patch[0]}x{patch[1]}")
         self._mean, self._std = (torch.tensor(x, device=self.device).view(3, 1, 1) for x in preprocessing)
 
     @property
     def dim(self) -> int:
         return self._model.text_projection.shape[-1]
 
-    def grid_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the patch grid for an image of this size."""
-        scale = self.short_side / min(height, width)
-        rows, columns = round(height * scale / self.patch[0]), round(width * scale / self.patch[1])
-        return max(1, rows), max(1, columns)
-
-    @torch.inference_mode()
     def encode_images(self, images: list[np.ndarray]) -> np.ndarray:
         """uint8 [H, W, 3] images of one size to unit-length features, float32 [B, h, w, d], on the patch grid."""
-        rows, columns = self.grid_shape(*images[0].shape[:2])
-        size = (columns * self.patch[1], rows * self.patch[0])
-        resized = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in images]
-        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in resized])).to(self.device)
-        x = pixels.permute(0, 3, 1, 2).float() / 255
+        return self._encode(np.stack([self.patches.resize(image) for image in images])).cpu().numpy()
+
+    def encode_pixels(self, pixels: np.ndarray) -> Features:
+        """Images of whole patches, uint8 [B, H, W, 3], to features in 8 bits."""
+        return quantise(self._encode(pixels))
+
+    @torch.inference_mode()
+    def _encode(self, pixels: np.ndarray) -> torch.Tensor:
+        step = self.batch or len(pixels)
+        return torch.cat([self._encode_batch(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+
+    def _encode_batch(self, pixels: np.ndarray) -> torch.Tensor:
+        count = len(pixels)
+        if self.batch and count < self.batch:
+            pixels = np.concatenate([pixels, np.zeros((self.batch - count, *pixels.shape[1:]), np.uint8)])
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
             grid = self._grid((x - self._mean) / self._std)
-        return F.normalize(grid.float(), dim=-1).cpu().numpy()
+        return F.normalize(grid[:count].float(), dim=-1)
 
     def _grid_vit(self, x: torch.Tensor) -> torch.Tensor:
         visual = self._model.visual

@@ -17,7 +17,6 @@ from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.run import Extent, Job, Summary, load_teacher, run_jobs
 from hicl.pipeline.teacher import TeacherConfig, same_teacher
-from hicl.processes import cores
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def relabel(
                 about = {key: writer.root[key] for key in ("truth_classes", "teacher")}
                 writer.set_text(classes.names, text, text_fingerprint, about)
             if jobs:
-                run_jobs(jobs, writer, workers or cores(), executor, summary)
+                run_jobs(jobs, writer, workers, executor, summary)
         finally:
             # What a preprocess said of a scene that failed stays said: its labels are new, its scan isn't. What failed
             # here is stale, and done again by the next run.

@@ -6,7 +6,7 @@ points → views (which point is seen at which pixel) → sets → features (the
 import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,9 +21,10 @@ from hicl.cache.schema import SCENE_ARRAYS, STAGES
 from hicl.cache.writer import CacheWriter, staging
 from hicl.devices import checked_device
 from hicl.errors import HiclError
-from hicl.pipeline import fingerprint
+from hicl.pipeline import fingerprint, service
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Scene
+from hicl.pipeline.features import IMAGES_AT_ONCE, FeatureReader
 from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.teacher import TeacherConfig
 from hicl.pipeline.workers import completed, was_killed
@@ -65,6 +66,7 @@ class Job:
     identity: dict | None = None  # the teacher's
     device: str = "cpu"
     extent: Extent | None = None
+    service: str | None = None  # where this machine's one teacher is; None: the worker loads its own
 
 
 @dataclass
@@ -105,10 +107,11 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
         if "views" in todo or with_features:
             skipped = {}
             xyz = (arrays | old)["points/xyz"] if "views" in todo else None
-            views = stages.Views(scene, xyz, load_teacher(job.teacher, job.device) if with_features else None, config)
-            for frame_id, frame in stages.usable_frames(scene, skipped, tick):
-                views.add(frame_id, frame)
-            arrays |= views.arrays(skipped)
+            with _feature_reader(job) if with_features else contextlib.nullcontext() as reader:
+                views = stages.Views(scene, xyz, reader, config)
+                for frame_id, frame in stages.usable_frames(scene, skipped, tick):
+                    views.add(frame_id, frame)
+                arrays |= views.arrays(skipped)
             skipped = {frame: reason.replace(f"{job.root}{os.sep}", "") for frame, reason in skipped.items()}
         if "labels" in todo:
             known = old | arrays
@@ -127,6 +130,17 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
             "settings": {key: value for key, value in asdict(config).items() if key not in ("labels_dir", "classes")},
         }
         return stage.build(scene.id, arrays, attributes, keep=list(old)), skipped
+
+
+@contextlib.contextmanager
+def _feature_reader(job: Job) -> Iterator[FeatureReader]:
+    if job.service is not None:
+        with service.feature_reader(job.service) as reader:
+            yield reader
+    else:
+        teacher = load_teacher(job.teacher, job.device)
+        at_once = teacher.batch or IMAGES_AT_ONCE
+        yield FeatureReader(teacher.patches, lambda pixels: lambda: teacher.encode_pixels(pixels), at_once)
 
 
 def _published_arrays(published: SceneReader | None, names: list[str]) -> dict[str, np.ndarray]:
@@ -167,8 +181,8 @@ def preprocess(
 ) -> Summary:
     """Bring the cache at `out`, a folder or an fsspec URL, up to date with a source.
 
-    workers: processes of this machine; None: one a core, few on a GPU. executor: does the scenes instead of them; it
-    has to reach the source's files, and the cache, by the same names.
+    workers: processes of this machine; None: one a core. On a GPU, they share the teacher of this one. executor: does
+    the scenes instead of them; it has to reach the source's files, and the cache, by the same names.
     Raises `HiclError` where nothing can be done at all; a scene that fails is in the summary, and the others are
     published.
     """
@@ -245,8 +259,8 @@ def _embed(
     embedding = model.encode_classes(classes)
     about["teacher"] = teacher.identity() | {
         "dim": embedding.shape[1],
-        "patch": list(model.patch),
-        "short_side": model.short_side,
+        "patch": list(model.patches.patch),
+        "short_side": model.patches.short_side,
     }
     return embedding, about
 
@@ -298,9 +312,11 @@ def run_jobs(
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=sum(frames.values()), unit="frame", disable=None, smoothing=0.05))
         if executor is None:
-            processes = min(workers or _default_workers(jobs[0]), len(jobs))
-            executor = stack.enter_context(pool(processes)) if processes > 1 else None
-        if executor is not None:
+            processes = min(workers or cores(), len(jobs))
+            if processes > 1:
+                jobs = _sharing_a_teacher(jobs, stack)
+                executor = stack.enter_context(pool(processes))
+        if executor is not None and jobs[0].service is None:
             load_teacher.cache_clear()  # each worker loads its own
         for job, result in completed(jobs, process_scene, executor, bar.update):
             scene_id = job.scene.id
@@ -316,14 +332,17 @@ def run_jobs(
             bar.update(frames[scene_id] - (bar.n - start))
 
 
-def _default_workers(job: Job) -> int:
-    """One a core; on a GPU at most as many as fit: each holds a teacher there, of up to about 4 GB, and decodes images
-    while the others' are computed."""
-    if job.teacher is None or checked_device(job.device) == "cpu":
-        return cores()
-    import torch
+def _sharing_a_teacher(jobs: list[Job], stack: contextlib.ExitStack) -> list[Job]:
+    """The jobs, with one teacher in this process for all of them where it computes on a GPU."""
+    teacher, device = jobs[0].teacher, jobs[0].device
+    if teacher is None or not any("features" in job.todo for job in jobs) or not _is_gpu(device):
+        return jobs
+    shared = stack.enter_context(service.TeacherService(load_teacher(teacher, device)))
+    return [replace(job, service=shared.address) for job in jobs]
 
-    return max(1, min(cores(), int(torch.cuda.mem_get_info()[0] / 4e9)))
+
+def _is_gpu(device: str) -> bool:
+    return checked_device(device) == "cuda"
 
 
 def _reason(scene_id: str, error: Exception) -> str:

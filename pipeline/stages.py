@@ -11,13 +11,11 @@ from hicl.pipeline import normals, partition, refine
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.images import read_label
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
-from hicl.pipeline.features import class_scores, quantise
+from hicl.pipeline.features import FeatureReader, class_scores
 from hicl.pipeline.projection import Projector
 from hicl.pipeline.sampling import label_pixels
 
 Arrays = dict[str, np.ndarray]
-
-_IMAGES_AT_ONCE = 8
 
 
 def make_points(points: Points) -> Arrays:
@@ -86,32 +84,24 @@ def make_views(
 class Views:
     """Collects views and features in one pass over the frames, so that an image is decoded once and dropped.
 
-    xyz None: the views are up to date, only features are wanted. teacher None: no features.
+    xyz None: the views are up to date, only features are wanted. reader None: no features.
     """
 
-    def __init__(self, scene: Scene, xyz: np.ndarray | None, teacher, config: PreprocessConfig):
-        self._scene, self._teacher, self._max_gap = scene, teacher, config.max_gap
+    def __init__(self, scene: Scene, xyz: np.ndarray | None, reader: FeatureReader | None, config: PreprocessConfig):
+        self._scene, self._reader, self._max_gap = scene, reader, config.max_gap
         self._projector = Projector(xyz) if xyz is not None else None
-        self._frames, self._pairs, self._images, self._grids = [], [], [], []
+        self._frames, self._pairs = [], []
 
     def add(self, frame_id: int, frame: Frame) -> None:
         self._frames.append((frame_id, frame.pose))
         if self._projector is not None:
             cameras: tuple[Camera, Camera] = (self._scene.depth_camera, self._scene.color_camera)
             self._pairs.append(self._projector.project(frame.pose, frame.depth, *cameras, self._max_gap))
-        if self._teacher is not None:
-            self._images.append(frame.color)
-            if len(self._images) == _IMAGES_AT_ONCE:
-                self._encode()
-
-    def _encode(self) -> None:
-        if self._images:
-            self._grids.append(quantise(self._teacher.encode_images(self._images)))
-            self._images.clear()
+        if self._reader is not None:
+            self._reader.add(frame.color)
 
     def arrays(self, skipped: dict[str, str]) -> Arrays:
         """Raises `HiclError` if no frame could be used, or none of them sees the surface."""
-        self._encode()
         if not self._frames:
             reason = next(iter(skipped.values()))
             raise HiclError(f"{self._scene.id}: none of its {len(skipped)} frames can be used; the first: {reason}")
@@ -123,9 +113,8 @@ class Views:
                     "are the poses camera to world, in metres, and the depth units right?"
                 )
             arrays |= make_views(self._frames, self._scene.color_camera, self._pairs)
-        if self._teacher is not None:
-            codes, scales = zip(*self._grids, strict=True)
-            arrays |= {"features/grid": np.concatenate(codes), "features/scale": np.concatenate(scales)}
+        if self._reader is not None:
+            arrays["features/grid"], arrays["features/scale"] = self._reader.features()
         return arrays
 
 

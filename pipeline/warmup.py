@@ -7,7 +7,6 @@ import numpy as np
 from hicl.pipeline import stages
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points
-from hicl.pipeline.features import quantise
 from hicl.pipeline.fusion import fuse_depth
 from hicl.pipeline.kernels import vote
 from hicl.pipeline.sampling import scores_at
@@ -55,7 +54,7 @@ def _run_stages() -> None:
         views = stages.Views(scene, arrays["points/xyz"], None, config)
         views.add(0, scene.frame(0))
         arrays |= views.arrays({})
-        codes, scale = quantise(np.ones((1, 2, 2, 4), np.float32))
+        codes, scale = np.ones((1, 2, 2, 4), np.int8), np.ones((1, 2, 2), np.float32)
         seen = arrays | {"features/grid": codes, "features/scale": scale}
         raw = stages.label_from_features(np.zeros((2, 4), np.float32), seen)
         scores_at(np.ones((2, 2, 1), np.float32), arrays["pairs/pixel"], (8, 8))

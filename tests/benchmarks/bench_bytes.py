@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from rooms import COLOR, DEPTH, Room, scannet_sized
@@ -25,11 +26,11 @@ from rooms import COLOR, DEPTH, Room, scannet_sized
 from hicl.cache.reader import SceneReader
 from hicl.cache.store import Folder
 from hicl.cache.writer import write_arrays
-from hicl.pipeline import features, partition, refine, sampling, stages
+from hicl.pipeline import partition, refine, sampling, stages
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scannet import CLASSES
 from hicl.pipeline.datasets.scene import Points
-from hicl.pipeline.maskclip import Teacher
+from hicl.pipeline.maskclip import Teacher, quantise
 from hicl.pipeline.projection import Projector
 from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.teacher import MINIATURE, TeacherConfig
@@ -50,7 +51,7 @@ def scene_arrays(room: Room, teacher: Teacher, text: np.ndarray) -> tuple[dict[s
     pairs = [projector.project(*view, DEPTH, COLOR) for view in zip(room.poses, room.depth, strict=True)]
     arrays |= stages.make_views(list(enumerate(room.poses)), COLOR, pairs)
     grid = teacher.encode_images(list(room.color))
-    arrays["features/grid"], arrays["features/scale"] = features.quantise(grid)
+    arrays["features/grid"], arrays["features/scale"] = quantise(torch.from_numpy(grid))
     raw = stages.label_from_features(text, arrays)
     return arrays | stages.make_labels(raw, arrays, PreprocessConfig()), grid
 
@@ -62,7 +63,7 @@ def as_published(grid: np.ndarray) -> dict[str, np.ndarray]:
     pixel = np.stack(np.mgrid[: PATCHES[0], : PATCHES[1]], axis=-1).reshape(-1, 2).astype(np.uint16)
     finer = [sampling.scores_at(view, pixel, PATCHES).reshape(*PATCHES, -1) for view in grid]
     wide = np.stack(finer) @ turn.T.astype(np.float32)
-    codes, scale = features.quantise(wide / np.linalg.norm(wide, axis=-1, keepdims=True))
+    codes, scale = quantise(torch.from_numpy(wide / np.linalg.norm(wide, axis=-1, keepdims=True)))
     return {"features/grid": codes, "features/scale": scale}
 
 

@@ -101,13 +101,15 @@ def smooth_grids(n: int, rng: np.random.Generator) -> np.ndarray:
 def scores(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     import torch
 
+    from hicl.pipeline.maskclip import quantise
+
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     pixels = [pixel for _, pixel in pairs_of(room)]
     grids = smooth_grids(len(pixels), rng)
     text = rng.standard_normal((CLASSES, WIDTH)).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
-    codes, scale = features.quantise(grids)
+    codes, scale = quantise(torch.from_numpy(grids))
     size = (COLOR.height, COLOR.width)
 
     def ours() -> list[np.ndarray]:

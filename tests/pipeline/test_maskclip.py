@@ -145,11 +145,11 @@ def test_bfloat16_reads_about_the_same(tiny_clip, kind):
 
 def test_grid_and_size(tiny_clip):
     model = teacher(tiny_clip.vit)
-    assert (model.dim, model.patch, model.short_side) == (12, (8, 8), 32)
-    assert model.grid_shape(480, 640) == (4, 5)  # 32 x 42.7 pixels
-    assert model.grid_shape(640, 480) == (5, 4)
-    assert teacher(tiny_clip.vit, short_side=64).grid_shape(480, 640) == (8, 11)
-    assert teacher(tiny_clip.resnet).grid_shape(100, 1000) == (2, 20)
+    assert (model.dim, model.patches.patch, model.patches.short_side) == (12, (8, 8), 32)
+    assert model.patches.shape(480, 640) == (4, 5)  # 32 x 42.7 pixels
+    assert model.patches.shape(640, 480) == (5, 4)
+    assert teacher(tiny_clip.vit, short_side=64).patches.shape(480, 640) == (8, 11)
+    assert teacher(tiny_clip.resnet).patches.shape(100, 1000) == (2, 20)
     assert model.encode_images([noise(48, 64)]).shape == (1, 4, 5, 12)
 
 

@@ -79,7 +79,7 @@ def test_shipped_teacher_loads_and_reads_frames(frames):
     assert json.loads(config.read_text()) == train_teacher.CONFIG
     teacher = Teacher(TeacherConfig(clip=str(config), weights=str(weights)))  # strict: every tensor or an error
     grid = teacher.encode_images(list(frames.picture))
-    assert grid.shape == (4, 11, 15, teacher.dim) and teacher.short_side == train_teacher.READ_SIZE
+    assert grid.shape == (4, 11, 15, teacher.dim) and teacher.patches.short_side == train_teacher.READ_SIZE
     # Far above chance on a room that it has learned photographs of, far below perfect.
     measured = train_teacher.evaluate(TEACHER, [frames])
     assert 0.2 < measured["accuracy"] < 0.98
