@@ -185,7 +185,21 @@ class Teacher:
         if cut.any():
             text = texts[int(cut.nonzero()[0])]
             raise HiclError(f"prompt {_shortened(text)!r}: longer than the {context} tokens that the teacher reads")
-        return self._model.encode_text(tokens.to(self.device)).float().cpu().numpy()
+        return self._encode_tokens(tokens.to(self.device)).float().cpu().numpy()
+
+    def _encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The text half. What it pools is the end-of-text token, which sees no token behind it: short texts are read
+        without their padding, which is most of CLIP's 77 tokens."""
+        import open_clip
+
+        model, ends = self._model, tokens.argmax(dim=-1)
+        length = int(ends.max()) + 1
+        causal = isinstance(model, open_clip.CLIP) and model.attn_mask is not None and model.text_pool_type == "argmax"
+        if not causal or not isinstance(model.text_projection, torch.Tensor) or 2 * length >= tokens.shape[1]:
+            return model.encode_text(tokens)
+        x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+        return model.ln_final(x[torch.arange(len(x)), ends]) @ model.text_projection
 
 
 def _shortened(text: str) -> str:

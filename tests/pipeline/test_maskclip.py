@@ -174,6 +174,14 @@ def test_classes(tiny_clip):
         np.testing.assert_allclose(row, total / np.linalg.norm(total), atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("words", [["a chair"], ["a chair! and a table!", "x"], ["word " * 30], ["word " * 60, "x"]])
+def test_texts_are_read_as_open_clip_reads_them(tiny_clip, words):
+    """Whatever their length; "!" is token 0, as padding is."""
+    expected = tiny_clip.vit.model.encode_text(open_clip.tokenize(words)).numpy()
+    np.testing.assert_allclose(teacher(tiny_clip.vit).encode_texts(words), expected, atol=1e-5)
+
+
 def refuse(tiny, said, **options):
     with pytest.raises(HiclError, match=said) as error:
         Teacher(TeacherConfig(**({"clip": tiny.config, "weights": tiny.weights} | options)))
