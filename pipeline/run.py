@@ -28,7 +28,7 @@ from hicl.pipeline.features import IMAGES_AT_ONCE, FeatureReader
 from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.teacher import TeacherConfig
 from hicl.pipeline.workers import completed, was_killed
-from hicl.processes import cores, pool
+from hicl.processes import cores, keep_freed_memory, pool
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
     from hicl.pipeline import stages
     from hicl.pipeline.warmup import compile_kernels
 
+    keep_freed_memory()
     compile_kernels()
     # A copy, that takes with it what it has read of its files.
     scene, config, todo = replace(job.scene), job.config, job.todo

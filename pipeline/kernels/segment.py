@@ -7,6 +7,8 @@ import numpy as np
 from hicl.pipeline.kernels import kernel
 from hicl.pipeline.kernels.sort import radix_order
 
+_FEW, _SAMPLE = 20_000, 501
+
 
 @kernel
 def mesh_edges(faces):
@@ -83,70 +85,78 @@ def ascending(edges, weights):
 
 
 @kernel
-def find(parent, x):
-    while parent[x] != x:
-        parent[x] = parent[parent[x]]
-        x = parent[x]
-    return x
+def _split(edges, weights, bound):
+    """(the given edges of at most this weight, the others), both in the order they had. NaN is above every bound."""
+    light, heavy = np.empty(len(edges), np.int32), np.empty(len(edges), np.int32)
+    n_light = 0
+    for m in range(len(edges)):
+        # Both are written and one moves on: a branch here would be guessed wrong half of the time.
+        light[n_light] = heavy[m - n_light] = edges[m]
+        n_light += weights[edges[m]] <= bound
+    return light[:n_light], heavy[: len(edges) - n_light]
 
 
 @kernel
-def join(parent, size, a, b):
+def _lighter(edges, weights):
+    """The same at a weight that about three fifths of them don't exceed, found from a sample; all if they are few."""
+    if len(edges) <= _FEW:
+        return edges, edges[:0]
+    sample = np.empty(_SAMPLE, np.float32)
+    for s in range(_SAMPLE):
+        sample[s] = weights[edges[s * (len(edges) // _SAMPLE)]]
+    return _split(edges, weights, np.sort(sample)[3 * _SAMPLE // 5])
+
+
+@kernel
+def find(parent, x):
+    """The root of x, on the way to which every node is hung below its grandparent."""
+    while True:
+        above = parent[x]
+        if above < 0:
+            return x
+        higher = parent[above]
+        if higher < 0:
+            return above
+        parent[x] = higher
+        x = higher
+
+
+@kernel
+def join(parent, a, b):
     """Join two different roots, the smaller below the larger; returns the new root."""
-    if size[a] < size[b]:
+    if parent[a] > parent[b]:
         a, b = b, a
+    parent[a] += parent[b]
     parent[b] = a
-    size[a] += size[b]
     return a
 
 
 @kernel
 def felzenszwalb(n_points, edges, weights, k_threshold, min_size):
+    """parent i4 [N] is a forest: below 0, a root, and how many points its set has; else the node above.
+
+    Both passes take the edges lightest first, but sort them part by part, and drop from the heavier rest, before it is
+    sorted, those whose ends have come together meanwhile (filter-Kruskal: Osipov, Sanders and Singler, ALENEX 2009).
+    """
     k = np.float32(k_threshold)
-    parent = np.arange(n_points).astype(np.int32)
-    size = np.ones(n_points, np.int32)
+    parent = np.full(n_points, -1, np.int32)
     threshold = np.full(n_points, k, np.float32)
     # No set's threshold ever reaches 2 k: that of two sets joined is at most the smaller one's plus k / their size,
-    # which is k + k/2 + k/4 + ... at worst. So edges beyond it take no part in the first pass, nor in its sort.
-    reach = np.float32(2.001) * k
-    low, high = np.empty(len(weights), np.int32), np.empty(len(weights), np.int32)
-    n_low = n_high = 0
-    for e in range(len(weights)):
-        if weights[e] <= reach:
-            low[n_low] = e
-            n_low += 1
-        else:
-            high[n_high] = e
-            n_high += 1
-    left = 0
-    low = ascending(low[:n_low], weights)
-    # Fetched beforehand: these reads are all over memory, and here none has to wait for another.
-    ends, w_low = np.empty((n_low, 2), np.int32), np.empty(n_low, np.float32)
-    for m in range(n_low):
-        ends[m, 0], ends[m, 1], w_low[m] = edges[low[m], 0], edges[low[m], 1], weights[low[m]]
-    for m in range(n_low):
-        a, b, w = find(parent, ends[m, 0]), find(parent, ends[m, 1]), w_low[m]
-        if a == b:
-            continue
-        if w <= threshold[a] and w <= threshold[b]:
-            root = join(parent, size, a, b)
-            threshold[root] = w + k / np.float32(size[root])
-        else:
-            low[left] = low[m]
-            left += 1
-    # The second pass needs the edges that reach a small set: sets only grow.
-    root_of, small = np.empty(n_points, np.int32), np.empty(n_points, np.bool_)
-    for i in range(n_points):
-        root_of[i] = find(parent, i)
-        small[i] = size[root_of[i]] < min_size
-    n_low = _reaching_small(root_of, small, edges, low[:left])
-    n_high = _reaching_small(root_of, small, edges, high[:n_high])
-    for order in (low[:n_low], ascending(high[:n_high], weights)):
-        for e in order:
-            a = find(parent, edges[e, 0])
-            b = find(parent, edges[e, 1])
-            if a != b and (size[a] < min_size or size[b] < min_size):
-                join(parent, size, a, b)
+    # which is k + k/2 + k/4 + ... at worst. So edges beyond it take no part in the first pass.
+    alike, unlike = _split(np.arange(len(weights)).astype(np.int32), weights, np.float32(2.001) * k)
+    left, n_left = np.empty((len(alike), 2), np.int32), 0
+    while len(alike):
+        light, alike = _lighter(alike, weights)
+        ends, ordered = _fetched(edges, weights, ascending(light, weights))
+        n_left = _join_alike(parent, threshold, ends, ordered, k, left, n_left)
+        alike = _apart(parent, edges, alike, n_points + 1)
+    _join_small(parent, left[:n_left], min_size)
+    unlike = _apart(parent, edges, unlike, min_size)
+    while len(unlike):
+        light, unlike = _lighter(unlike, weights)
+        ends, _ = _fetched(edges, weights, ascending(light, weights))
+        _join_small(parent, ends, min_size)
+        unlike = _apart(parent, edges, unlike, min_size)
     roots = np.empty(n_points, np.int64)
     for i in range(n_points):
         roots[i] = find(parent, i)
@@ -154,14 +164,50 @@ def felzenszwalb(n_points, edges, weights, k_threshold, min_size):
 
 
 @kernel
-def _reaching_small(root_of, small, edges, some):
-    """Keep, at the front of `some`, the edges between two sets of which one is small; returns how many."""
+def _fetched(edges, weights, order):
+    """(ends i4 [M, 2], weights f4 [M]) in an order: reads all over memory, none of which has to wait for another."""
+    ends, ordered = np.empty((len(order), 2), np.int32), np.empty(len(order), np.float32)
+    for m in range(len(order)):
+        e = order[m]
+        ends[m, 0], ends[m, 1], ordered[m] = edges[e, 0], edges[e, 1], weights[e]
+    return ends, ordered
+
+
+@kernel
+def _join_alike(parent, threshold, ends, weights, k, left, n_left):
+    """The first pass. The ends of edges that don't join their sets go into `left`; returns how many are there."""
+    for m in range(len(ends)):
+        a, b, w = find(parent, ends[m, 0]), find(parent, ends[m, 1]), weights[m]
+        if a == b:
+            continue
+        if w <= threshold[a] and w <= threshold[b]:
+            root = join(parent, a, b)
+            threshold[root] = w + k / np.float32(-parent[root])
+        else:
+            left[n_left, 0], left[n_left, 1] = ends[m, 0], ends[m, 1]
+            n_left += 1
+    return n_left
+
+
+@kernel
+def _join_small(parent, ends, min_size):
+    """The second pass."""
+    for m in range(len(ends)):
+        a, b = find(parent, ends[m, 0]), find(parent, ends[m, 1])
+        if a != b and max(parent[a], parent[b]) > -min_size:
+            join(parent, a, b)
+
+
+@kernel
+def _apart(parent, edges, some, min_size):
+    """Those of some edges that lie between two sets, of which one has fewer than `min_size` points: sets only grow."""
+    kept = np.empty(len(some), np.int32)
     count = 0
-    for e in some:
-        a, b = edges[e, 0], edges[e, 1]
-        some[count] = e
-        count += (small[a] | small[b]) & (root_of[a] != root_of[b])
-    return count
+    for m in range(len(some)):
+        a, b = find(parent, edges[some[m], 0]), find(parent, edges[some[m], 1])
+        kept[count] = some[m]
+        count += (a != b) & (max(parent[a], parent[b]) > -min_size)
+    return kept[:count]
 
 
 @kernel

@@ -1,6 +1,6 @@
 """Every stage on one scene of ScanNet's size, beside what people use instead and what the machine allows.
 
-    python tests/benchmarks/bench_stages.py [--runs 5] [--only sets,pairs,…]
+    python tests/benchmarks/bench_stages.py [--runs 5] [--only sets,pairs,…] [--segmentator PROGRAM]
 
 Before a stage's clock starts, its result is compared with its peer's. A time is the median of several runs after one
 that compiles. Both run in one thread. "limit" is the least the stage could take here: its bytes at the measured speed
@@ -15,8 +15,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,6 +39,7 @@ from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.scene import Camera
 from hicl.pipeline.datasets.sens import SensFile, write_sens
 from hicl.pipeline.projection import Projector
+from hicl.processes import keep_freed_memory
 from hicl.train.kernels import voxel_means, voxelise
 
 CLASSES, WIDTH, GRID = 20, 512, (15, 20)
@@ -47,7 +50,7 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
     return np.array_equal(partition.compact_ids(a), partition.compact_ids(b))
 
 
-def sets(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
+def sets(room: Room, machine: Machine, folder: Path, segmentators: list[Path]) -> Iterator[Stage]:
     mesh, out, found = folder / "room_vh_clean_2.ply", folder / "sets.npy", folder / "sets.json"
     write_ply(room, mesh)
 
@@ -55,11 +58,14 @@ def sets(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
         vertex, faces = ply.read_ply(mesh)
         np.save(out, partition.mesh_sets(ply.xyz(vertex, mesh), faces))
 
-    peers = {}
+    peers: dict[str, tuple[Callable, float]] = {}
     for name, flags in (("C, -O3", ["-O3"]), ("C, -O0", ["-O0"])):
         program = folder / name.replace(", ", "")
         subprocess.run(["cc", *flags, Path(__file__).with_name("segmentator.c"), "-o", program, "-lm"], check=True)
         peers[name] = (lambda program=program: subprocess.run([program, mesh, found], check=True), 1)
+    for program in segmentators:
+        command = [program.absolute(), mesh]
+        peers[program.name] = (lambda c=command: subprocess.run(c, check=True, stdout=subprocess.DEVNULL), 1)
     ours()
     peers["C, -O3"][0]()
     theirs = np.array(json.loads(found.read_text())["segIndices"])
@@ -181,6 +187,8 @@ def _open3d(xyz: np.ndarray) -> Callable | None:
 
 def voxels(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     import torch
+
+    warnings.filterwarnings("ignore", category=FutureWarning)  # spconv's, of what it uses of PyTorch
     from spconv.pytorch.utils import PointToVoxel
 
     values = np.concatenate([room.xyz, room.rgb.astype(np.float32)], axis=1)
@@ -353,7 +361,7 @@ def teachers(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     )
 
 
-STAGES = {
+STAGES: dict[str, Callable[..., Iterator[Stage]]] = {
     "sets": sets,
     "pairs": pairs,
     "scores": scores,
@@ -369,14 +377,18 @@ STAGES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
+    of_scannet = "ScanNet's own program, compiled, for one more row"
+    parser.add_argument("--segmentator", type=Path, action="append", default=[], help=of_scannet)
     parser.add_argument("--only", default=",".join(STAGES), help=f"some of {', '.join(STAGES)}")
     options = parser.parse_args()
+    keep_freed_memory()  # as the pipeline's processes do; the peers gain by it, too
+    stages = STAGES | {"sets": partial(sets, segmentators=options.segmentator)}
     machine, room = Machine(), scannet_sized()
     print(machine)
     print(HEAD)
     with tempfile.TemporaryDirectory(dir=".") as folder:  # on a disk, which /tmp may not be
         for name in options.only.split(","):
-            for stage in STAGES[name](room, machine, Path(folder)):
+            for stage in stages[name](room, machine, Path(folder)):
                 ms = print_stage(stage, options.runs)
                 if name == "teacher":
                     hours = ms / IMAGES * SCANNET_FRAMES / 3.6e6

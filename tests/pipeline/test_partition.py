@@ -92,6 +92,21 @@ def test_mesh_sets_equal_the_plain_segmentator(seed):
     assert reference.same_partition(ids, reference.felzenszwalb(len(xyz), edges, weights))
 
 
+@pytest.mark.parametrize("noise, min_size", [(0.1, 20), (0.2, 20), (0.1, 2000)])
+def test_felzenszwalb_is_the_plain_one_where_edges_are_so_many_that_they_are_sorted_part_by_part(noise, min_size):
+    """Many edges of the same weight among them, in all parts, and boundaries."""
+    xyz, faces = reference.bumpy_mesh(110, 130, noise, seed=1)
+    edges = mesh_edges(faces)
+    weights = edge_weights(xyz, reference.mesh_normals(xyz, faces), edges)
+    weights = (np.ceil(2000 * weights) / 2000).astype(np.float32)
+    weights[::97] = np.nan
+    light = weights <= 0.02
+    assert light.sum() > 20_000 and (~light).sum() > 20_000
+    found = felzenszwalb(len(xyz), edges, weights, min_size=min_size)
+    assert np.array_equal(found, reference.felzenszwalb(len(xyz), edges, weights, min_size=min_size))
+    assert found.max() >= 1
+
+
 def test_mesh_sets_equal_the_original_segmentator():
     """See tests/golden/segmentator.md for where the file comes from."""
     golden = np.load(GOLDEN)
