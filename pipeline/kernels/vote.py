@@ -57,14 +57,14 @@ def vote(labels, point, set_id, indptr, counts):
     for f in range(indptr.shape[0] - 1):
         longest = max(longest, indptr[f + 1] - indptr[f])
     group = np.empty(longest, np.int32)
-    out = labels.copy()
+    out = np.empty(len(labels), np.uint8)
     for f in range(indptr.shape[0] - 1):
-        begin = indptr[f]
-        n = indptr[f + 1] - begin
+        view = slice(indptr[f], indptr[f + 1])
+        seen_points, given, voted = point[view], labels[view], out[view]
+        n = len(given)
         for p in range(n):
-            group[p] = set_id[point[begin + p]]
-        modes(labels[begin : begin + n], group, counts, seen, touched, best)
+            group[p] = set_id[seen_points[p]]
+        modes(given, group, counts, seen, touched, best)
         for p in range(n):
-            if group[p] >= 0:
-                out[begin + p] = best[group[p]]
+            voted[p] = best[group[p]] if group[p] >= 0 else given[p]
     return out
