@@ -1,5 +1,7 @@
 """Which point of the scene is seen at which pixel of a posed RGB-D frame (HICL section 3.1: "depth filtering")."""
 
+import functools
+
 import numpy as np
 
 from hicl.errors import FrameError
@@ -63,11 +65,10 @@ class Projector:
             )
         to_camera = np.linalg.inv(pose)
         depth = np.ascontiguousarray(depth, np.float32)
-        farthest = float(depth.max()) + max_gap
-        planes = np.concatenate([[[0, 0, 1, 0], [0, 0, -1, farthest]], _sides(depth_camera), _sides(color_camera)])
+        farthest = [[0, 0, -1, float(depth.max()) + max_gap]]
         return kernels.project(
             *self._blocks,
-            planes @ to_camera,
+            np.concatenate([farthest, _frustum(depth_camera, color_camera)]) @ to_camera,
             np.ascontiguousarray(to_camera[:3]),
             depth,
             pinhole(depth_camera),
@@ -78,14 +79,16 @@ class Projector:
         )
 
 
-def _sides(camera: Camera) -> np.ndarray:
-    """float64 [4, 4]: planes a·p + d = 0 through the image's borders, positive where the camera sees."""
-    fx, fy, cx, cy = pinhole(camera)
-    return np.array(
-        [
+@functools.cache
+def _frustum(*cameras: Camera) -> np.ndarray:
+    """float64 [S, 4]: planes a·p + d = 0, positive where all of the cameras see: before them, within their borders."""
+    sides = [[0, 0, 1, 0]]
+    for camera in cameras:
+        fx, fy, cx, cy = pinhole(camera)
+        sides += [
             [fx, 0, cx + 0.5, 0],
             [-fx, 0, camera.width - 0.5 - cx, 0],
             [0, fy, cy + 0.5, 0],
             [0, -fy, camera.height - 0.5 - cy, 0],
         ]
-    )
+    return np.array(sides)

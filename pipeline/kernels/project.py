@@ -52,12 +52,12 @@ def _curve_order(xyz):
 @kernel
 def blocks(xyz):
     """Points f4 [N, 3] in blocks of neighbours: (their numbers i4 [M], coordinates f4 [3, blocks · BLOCK], padded with
-    NaN, and box f8 [blocks, 6], centre and half extent). Points that aren't finite are left out: no camera sees them.
+    NaN, and box f8 [6, blocks], centre and half extent). Points that aren't finite are left out: no camera sees them.
     """
     order = _curve_order(xyz)
     n_blocks = (len(order) + BLOCK - 1) // BLOCK
     placed = np.full((3, n_blocks * BLOCK), np.nan, np.float32)
-    box = np.empty((n_blocks, 6))
+    box = np.empty((6, n_blocks))
     for b in range(n_blocks):
         members = order[b * BLOCK : (b + 1) * BLOCK]
         for axis in range(3):
@@ -66,21 +66,24 @@ def blocks(xyz):
                 value = xyz[members[m], axis]
                 placed[axis, b * BLOCK + m] = value
                 low, high = min(low, value), max(high, value)
-            box[b, axis], box[b, 3 + axis] = (low + high) / 2, (high - low) / 2
+            box[axis, b], box[3 + axis, b] = (low + high) / 2, (high - low) / 2
     return order, placed, box
 
 
 @kernel
 def _outside(box, planes):
-    """Whether a box lies wholly on the negative side of a plane a·p + d = 0, by more than rounding."""
-    for s in range(planes.shape[0]):
+    """Which boxes lie wholly on the negative side of a plane a·p + d = 0, by more than rounding."""
+    # Row by row: the compiler makes vectors of these, and not of rows that were unpacked together.
+    x, y, z, across, along, up = box[0], box[1], box[2], box[3], box[4], box[5]
+    outside = np.zeros(box.shape[1], np.bool_)
+    for s in range(len(planes)):
         a, b, c, d = planes[s]
-        middle = a * box[0] + b * box[1] + c * box[2] + d
-        reach = abs(a) * box[3] + abs(b) * box[4] + abs(c) * box[5]
-        size = abs(a * box[0]) + abs(b * box[1]) + abs(c * box[2]) + abs(d) + reach
-        if middle + reach < -1e-9 * size:
-            return True
-    return False
+        for m in range(len(outside)):
+            middle = a * x[m] + b * y[m] + c * z[m] + d
+            reach = abs(a) * across[m] + abs(b) * along[m] + abs(c) * up[m]
+            size = abs(a * x[m]) + abs(b * y[m]) + abs(c * z[m]) + abs(d) + reach
+            outside[m] |= middle + reach < -1e-9 * size
+    return outside
 
 
 @kernel
@@ -94,7 +97,7 @@ def project(
     A coordinate c falls on pixel floor(c + 0.5). Comparing c + 0.5 with the image's bounds before it becomes an integer
     keeps NaN and what would overflow out, and makes truncation the same as floor.
 
-    No loop over points branches: the first becomes vectors, and the others keep what passes a test by writing every
+    No loop over points branches: the first becomes vectors, and the second keeps what passes its test by writing every
     candidate and moving on only past those that do. Branches would be guessed wrong too often.
     """
     seen = np.zeros((len(at) + 63) // 64, np.uint64)
@@ -105,11 +108,12 @@ def project(
     r20, r21, r22, t2 = to_camera[2]
     fx, fy, cx, cy = depth_camera
     gx, gy, hx, hy = color_camera
-    xs, ys, zs = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
-    inside, where, kept = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    slope_x, slope_y, zs = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    inside, where, near = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
     count = 0
-    for b in range(box.shape[0]):
-        if _outside(box[b], planes):
+    outside = _outside(box, planes)
+    for b in range(len(outside)):
+        if outside[b]:
             continue
         begin = b * BLOCK
         wx, wy, wz = (
@@ -122,25 +126,20 @@ def project(
             x = r00 * px + r01 * py + r02 * pz + t0
             y = r10 * px + r11 * py + r12 * pz + t1
             z = r20 * px + r21 * py + r22 * pz + t2
-            xs[i], ys[i], zs[i] = x, y, z
-            u = fx * x / z + cx + 0.5
-            v = fy * y / z + cy + 0.5
+            slope_x[i], slope_y[i], zs[i] = x / z, y / z, z
+            u = fx * slope_x[i] + cx + 0.5
+            v = fy * slope_y[i] + cy + 0.5
             inside[i] = (z > 0.0) & (u >= 0.0) & (u < width) & (v >= 0.0) & (v < height)
-            where[i] = np.int64(v) * width + np.int64(u)
-        n_inside = 0
+            where[i] = inside[i] * (np.int64(v) * width + np.int64(u))
+        n_near = 0
         for i in range(BLOCK):
-            kept[n_inside] = i
-            n_inside += inside[i]
-        near = 0
-        for m in range(n_inside):
-            i = kept[m]
-            measured = np.float64(depth[where[i]])
-            kept[near] = i
-            near += (measured > 0.0) & (abs(measured - zs[i]) <= max_gap)
-        for m in range(near):
-            i = kept[m]
-            u = gx * xs[i] / zs[i] + hx + 0.5
-            v = gy * ys[i] / zs[i] + hy + 0.5
+            measured = np.float64(depth[np.uint64(where[i])])
+            near[n_near] = i
+            n_near += inside[i] & (measured > 0.0) & (abs(measured - zs[i]) <= max_gap)
+        for m in range(n_near):
+            i = near[m]
+            u = gx * slope_x[i] + hx + 0.5
+            v = gy * slope_y[i] + hy + 0.5
             shown = (u >= 0.0) & (u < color_width) & (v >= 0.0) & (v < color_height)
             point = order[begin + i]
             at[point] = (np.uint32(v) << np.uint32(16)) | np.uint32(u)
