@@ -6,6 +6,8 @@ import numpy as np
 
 from hicl.pipeline.kernels import kernel
 
+BLOCK = 64  # points computed at once
+
 
 @kernel
 def mesh_normals(xyz, faces):
@@ -88,79 +90,113 @@ def _by_rotations(xx, xy, xz, yy, yz, zz, a, v):
 
 
 @kernel
-def _flattest(xx, xy, xz, yy, yz, zz, a, v):
-    """The direction in which a covariance of trace 1 is smallest, of unit length; 0 where a line has many such.
+def _flattest(cov, axis, doubtful):
+    """axis f8 [3, BLOCK], of unit length: where covariances f8 [6, BLOCK] (xx xy xz yy yz zz, trace 1) are smallest.
+    `doubtful` is set where the middle eigenvalue is too near the smallest for this to be accurate.
 
     Newton's method finds the smallest root of the characteristic polynomial from 0, that is, from below, where it never
-    overshoots. Two rows of what is then singular span the other directions. Where the middle eigenvalue is too near the
-    smallest for that to be accurate, Jacobi rotations take over; room for them is in a and v.
+    overshoots. Two rows of what is then singular span the other directions. Every step is taken for all at once, as
+    vectors; one that has arrived, or is in doubt, stays where it is.
     """
-    minors = xx * yy - xy * xy + xx * zz - xz * xz + yy * zz - yz * yz
-    det = xx * (yy * zz - yz * yz) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)
-    root = 0.0
-    slope = minors
+    xx, xy, xz, yy, yz, zz = cov[0], cov[1], cov[2], cov[3], cov[4], cov[5]
+    minors, det, root, slope = np.empty(BLOCK), np.empty(BLOCK), np.zeros(BLOCK), np.empty(BLOCK)
+    moving = np.ones(BLOCK, np.int64)
+    for m in range(BLOCK):
+        minors[m] = xx[m] * yy[m] - xy[m] * xy[m] + xx[m] * zz[m] - xz[m] * xz[m] + yy[m] * zz[m] - yz[m] * yz[m]
+        det[m] = (
+            xx[m] * (yy[m] * zz[m] - yz[m] * yz[m])
+            - xy[m] * (xy[m] * zz[m] - yz[m] * xz[m])
+            + xz[m] * (xy[m] * yz[m] - yy[m] * xz[m])
+        )
+        slope[m] = minors[m]
+        doubtful[m] = 0
     for _ in range(12):
-        if not slope > 1e-3:
-            return _by_rotations(xx, xy, xz, yy, yz, zz, a, v)
-        step = (((root - 1.0) * root + minors) * root - det) / slope
-        root -= step
-        slope = (3.0 * root - 2.0) * root + minors
-        if abs(step) <= 1e-15:
+        still = 0
+        for m in range(BLOCK):
+            steep = slope[m] > 1e-3
+            doubtful[m] |= moving[m] & (not steep)
+            moving[m] &= steep
+            step = (((root[m] - 1.0) * root[m] + minors[m]) * root[m] - det[m]) / slope[m]
+            moved = root[m] - step
+            root[m] = moved if moving[m] else root[m]
+            slope[m] = (3.0 * root[m] - 2.0) * root[m] + minors[m]
+            moving[m] &= abs(step) > 1e-15
+            still += moving[m]
+        if still == 0:
             break
-    xx, yy, zz = xx - root, yy - root, zz - root
-    x, y, z = xy * yz - xz * yy, xz * xy - xx * yz, xx * yy - xy * xy
-    square = x * x + y * y + z * z
-    x1, y1, z1 = xy * zz - xz * yz, xz * xz - xx * zz, xx * yz - xy * xz
-    other = x1 * x1 + y1 * y1 + z1 * z1
-    if other > square:
-        x, y, z, square = x1, y1, z1, other
-    x1, y1, z1 = yy * zz - yz * yz, yz * xz - xy * zz, xy * yz - yy * xz
-    other = x1 * x1 + y1 * y1 + z1 * z1
-    if other > square:
-        x, y, z, square = x1, y1, z1, other
-    length = math.sqrt(square)
-    return x / length, y / length, z / length
+    for m in range(BLOCK):
+        a, b, c = xx[m] - root[m], yy[m] - root[m], zz[m] - root[m]
+        x, y, z = xy[m] * yz[m] - xz[m] * b, xz[m] * xy[m] - a * yz[m], a * b - xy[m] * xy[m]
+        square = x * x + y * y + z * z
+        x1, y1, z1 = xy[m] * c - xz[m] * yz[m], xz[m] * xz[m] - a * c, a * yz[m] - xy[m] * xz[m]
+        other = x1 * x1 + y1 * y1 + z1 * z1
+        longer = other > square
+        x, y, z, square = x1 if longer else x, y1 if longer else y, z1 if longer else z, max(square, other)
+        x1, y1, z1 = b * c - yz[m] * yz[m], yz[m] * xz[m] - xy[m] * c, xy[m] * yz[m] - b * xz[m]
+        other = x1 * x1 + y1 * y1 + z1 * z1
+        longer = other > square
+        x, y, z, square = x1 if longer else x, y1 if longer else y, z1 if longer else z, max(square, other)
+        length = math.sqrt(square)
+        axis[0, m], axis[1, m], axis[2, m] = x / length, y / length, z / length
+
+
+@kernel
+def _covariance(xyz, near, i):
+    """((xx xy xz yy yz zz) of a point's neighbours, of trace 1; whether they are enough and not all in one place)."""
+    count = 0
+    sx = sy = sz = 0.0
+    xx = xy = xz = yy = yz = zz = 0.0
+    for j in near:
+        if j < 0:
+            continue
+        # Relative to the point itself, so that far from the origin nothing cancels.
+        x = np.float64(xyz[j, 0]) - np.float64(xyz[i, 0])
+        y = np.float64(xyz[j, 1]) - np.float64(xyz[i, 1])
+        z = np.float64(xyz[j, 2]) - np.float64(xyz[i, 2])
+        count += 1
+        sx, sy, sz = sx + x, sy + y, sz + z
+        xx, xy, xz = xx + x * x, xy + x * y, xz + x * z
+        yy, yz, zz = yy + y * y, yz + y * z, zz + z * z
+    if count < 3:
+        return (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), False
+    xx, xy, xz = xx - sx * sx / count, xy - sx * sy / count, xz - sx * sz / count
+    yy, yz, zz = yy - sy * sy / count, yz - sy * sz / count, zz - sz * sz / count
+    trace = xx + yy + zz
+    known = trace > 0.0 and trace < np.inf
+    return (xx / trace, xy / trace, xz / trace, yy / trace, yz / trace, zz / trace), known
 
 
 @kernel
 def pca_normals(xyz, neighbors, toward, oriented):
     """toward is read only if oriented. A point without a plane through its neighbours gets a normal of 0."""
-    n, k = neighbors.shape
+    n = len(neighbors)
     normals = np.zeros((n, 3), np.float32)
+    cov, axis = np.empty((6, BLOCK)), np.empty((3, BLOCK))
+    known, doubtful = np.empty(BLOCK, np.bool_), np.empty(BLOCK, np.int64)
     a, v = np.empty((3, 3)), np.empty((3, 3))
-    for i in range(n):
-        count = 0
-        sx = sy = sz = 0.0
-        xx = xy = xz = yy = yz = zz = 0.0
-        for m in range(k):
-            j = neighbors[i, m]
-            if j < 0:
+    for begin in range(0, n, BLOCK):
+        own = min(BLOCK, n - begin)
+        for m in range(own):
+            (cov[0, m], cov[1, m], cov[2, m], cov[3, m], cov[4, m], cov[5, m]), known[m] = _covariance(
+                xyz, neighbors[begin + m], begin + m
+            )
+        _flattest(cov, axis, doubtful)
+        for m in range(own):
+            if not known[m]:
                 continue
-            # Relative to the point itself, so that far from the origin nothing cancels.
-            x = np.float64(xyz[j, 0]) - np.float64(xyz[i, 0])
-            y = np.float64(xyz[j, 1]) - np.float64(xyz[i, 1])
-            z = np.float64(xyz[j, 2]) - np.float64(xyz[i, 2])
-            count += 1
-            sx, sy, sz = sx + x, sy + y, sz + z
-            xx, xy, xz = xx + x * x, xy + x * y, xz + x * z
-            yy, yz, zz = yy + y * y, yz + y * z, zz + z * z
-        if count < 3:
-            continue
-        xx, xy, xz = xx - sx * sx / count, xy - sx * sy / count, xz - sx * sz / count
-        yy, yz, zz = yy - sy * sy / count, yz - sy * sz / count, zz - sz * sz / count
-        trace = xx + yy + zz
-        if not (trace > 0.0 and trace < np.inf):
-            continue
-        x, y, z = _flattest(xx / trace, xy / trace, xz / trace, yy / trace, yz / trace, zz / trace, a, v)
-        if oriented:
-            side = x * toward[i, 0] + y * toward[i, 1] + z * toward[i, 2]
-        else:
-            side = x
-            if abs(y) > abs(side):
-                side = y
-            if abs(z) > abs(side):
-                side = z
-        if side < 0.0:
-            x, y, z = -x, -y, -z
-        normals[i, 0], normals[i, 1], normals[i, 2] = x, y, z
+            x, y, z = axis[0, m], axis[1, m], axis[2, m]
+            if doubtful[m]:
+                x, y, z = _by_rotations(cov[0, m], cov[1, m], cov[2, m], cov[3, m], cov[4, m], cov[5, m], a, v)
+            i = begin + m
+            if oriented:
+                side = x * toward[i, 0] + y * toward[i, 1] + z * toward[i, 2]
+            else:
+                side = x
+                if abs(y) > abs(side):
+                    side = y
+                if abs(z) > abs(side):
+                    side = z
+            if side < 0.0:
+                x, y, z = -x, -y, -z
+            normals[i, 0], normals[i, 1], normals[i, 2] = x, y, z
     return normals
