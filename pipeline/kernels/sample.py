@@ -43,12 +43,17 @@ def _contenders(a, b, c, d, out):
 
 @kernel
 def label_pixels(scores, pixel, height, width):
-    """Labels u1 [P], and whether every pixel lies in the image."""
+    """Labels u1 [P], and whether every pixel lies in the image.
+
+    A cell's contenders, and their scores at its four patches, are gathered when the first pixel falls into it: the
+    other pixels find all they need side by side.
+    """
     h, w, n_classes = scores.shape
     rows, down_of = taps(height, h)
     columns, right_of = taps(width, w)
     labels = np.empty(pixel.shape[0], np.uint8)
     contenders = np.empty((h * w, n_classes), np.uint8)
+    corners = np.empty((h * w, n_classes, 4), np.float32)
     count = np.zeros(h * w, np.int64)
     one = np.float32(1)
     for p in range(pixel.shape[0]):
@@ -56,22 +61,26 @@ def label_pixels(scores, pixel, height, width):
         if y >= height or x >= width:
             return labels, False
         i, j = rows[y], columns[x]
-        i1, j1 = min(i + 1, h - 1), min(j + 1, w - 1)
         cell = i * w + j
-        a, b, c, d = scores[i, j], scores[i, j1], scores[i1, j], scores[i1, j1]
         if count[cell] == 0:
+            i1, j1 = min(i + 1, h - 1), min(j + 1, w - 1)
+            a, b, c, d = scores[i, j], scores[i, j1], scores[i1, j], scores[i1, j1]
             count[cell] = _contenders(a, b, c, d, contenders[cell])
-        best = contenders[cell, 0]
+            for m in range(count[cell]):
+                k = contenders[cell, m]
+                corners[cell, m, 0], corners[cell, m, 1] = a[k], b[k]
+                corners[cell, m, 2], corners[cell, m, 3] = c[k], d[k]
+        best = 0
         if count[cell] > 1:
             down, right = down_of[y], right_of[x]
             up, left = one - down, one - right
-            most = up * (left * a[best] + right * b[best]) + down * (left * c[best] + right * d[best])
+            own = corners[cell]
+            most = up * (left * own[0, 0] + right * own[0, 1]) + down * (left * own[0, 2] + right * own[0, 3])
             for m in range(1, count[cell]):
-                k = contenders[cell, m]
-                mixed = up * (left * a[k] + right * b[k]) + down * (left * c[k] + right * d[k])
-                if mixed > most:
-                    most, best = mixed, k
-        labels[p] = best
+                mixed = up * (left * own[m, 0] + right * own[m, 1]) + down * (left * own[m, 2] + right * own[m, 3])
+                best = m if mixed > most else best
+                most = mixed if mixed > most else most
+        labels[p] = contenders[cell, best]
     return labels, True
 
 
