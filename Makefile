@@ -56,6 +56,8 @@ reproduce-table2: cache
 
 benchmark: setup
 	$(VENV)/bin/python tests/benchmarks/bench_stages.py
+	$(VENV)/bin/python tests/benchmarks/bench_bytes.py
+	$(VENV)/bin/python tests/benchmarks/bench_teacher.py
 	$(VENV)/bin/python tests/benchmarks/bench_train.py
 	$(VENV)/bin/python tests/benchmarks/bench_predict.py
 	$(VENV)/bin/python tests/benchmarks/bench_scale.py

@@ -22,7 +22,7 @@ def cores() -> int:
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Have this process keep up to 256 MB of what it frees, for its next arrays.
+    """Have this process keep what it frees for its next arrays, so that its memory may stay as large as it ever was.
 
     glibc gives large arrays back to the system at once, and asks for their pages anew: on a virtual machine 2 to 3
     microseconds each, a quarter of the time of a kernel that makes a few. Where the C library is another, nothing
@@ -40,7 +40,12 @@ def pool(workers: int) -> ProcessPoolExecutor:
     Spawned: numba's threads and Zarr don't survive a fork. Ended with the parent: after a kill -9 they would otherwise
     go on writing beside the next run. (No max_tasks_per_child: it hangs on Python 3.11 to 3.13.)
     """
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start)
+
+
+def _start() -> None:
+    keep_freed_memory()
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:

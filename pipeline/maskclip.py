@@ -189,7 +189,8 @@ class Teacher:
 
     def _encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """The text half. What it pools is the end-of-text token, which sees no token behind it: short texts are read
-        without their padding, which is most of CLIP's 77 tokens."""
+        without their padding, which is most of CLIP's 77 tokens. (Where it is less than half, there is little to gain.)
+        """
         import open_clip
 
         model, ends = self._model, tokens.argmax(dim=-1)

@@ -54,6 +54,9 @@ def felzenszwalb(
     weights = np.ascontiguousarray(weights, np.float32)
     if weights.shape != (len(edges),):
         raise ValueError(f"weights: expected shape [{len(edges)}], one an edge, found {list(weights.shape)}")
+    unknown = np.isnan(weights)
+    if unknown.any():
+        weights = np.where(unknown, np.float32(np.inf), weights)
     return kernels.felzenszwalb(n_points, edges, weights, k_threshold, min_size)
 
 

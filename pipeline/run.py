@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -21,14 +21,16 @@ from hicl.cache.schema import SCENE_ARRAYS, STAGES
 from hicl.cache.writer import CacheWriter, staging
 from hicl.devices import checked_device
 from hicl.errors import HiclError
-from hicl.pipeline import fingerprint, service
+from hicl.pipeline import fingerprint
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Scene
-from hicl.pipeline.features import IMAGES_AT_ONCE, FeatureReader
 from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.teacher import TeacherConfig
 from hicl.pipeline.workers import completed, was_killed
-from hicl.processes import cores, keep_freed_memory, pool
+from hicl.processes import cores, pool
+
+if TYPE_CHECKING:  # a run that finds all up to date loads no kernels
+    from hicl.pipeline.features import FeatureReader, Features
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,6 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
     from hicl.pipeline import stages
     from hicl.pipeline.warmup import compile_kernels
 
-    keep_freed_memory()
     compile_kernels()
     # A copy, that takes with it what it has read of its files.
     scene, config, todo = replace(job.scene), job.config, job.todo
@@ -134,14 +135,20 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
 
 
 @contextlib.contextmanager
-def _feature_reader(job: Job) -> Iterator[FeatureReader]:
+def _feature_reader(job: Job) -> Iterator["FeatureReader"]:
+    from hicl.pipeline import features, service
+
     if job.service is not None:
         with service.feature_reader(job.service) as reader:
             yield reader
     else:
         teacher = load_teacher(job.teacher, job.device)
-        at_once = teacher.batch or IMAGES_AT_ONCE
-        yield FeatureReader(teacher.patches, lambda pixels: lambda: teacher.encode_pixels(pixels), at_once)
+
+        def request(pixels: np.ndarray) -> Callable[[], "Features"]:
+            found = teacher.encode_pixels(pixels)
+            return lambda: found
+
+        yield features.FeatureReader(teacher.patches, request, teacher.batch or features.IMAGES_AT_ONCE)
 
 
 def _published_arrays(published: SceneReader | None, names: list[str]) -> dict[str, np.ndarray]:
@@ -167,7 +174,11 @@ def load_teacher(config: TeacherConfig, device: str):
     from hicl.pipeline.maskclip import Teacher
 
     torch.set_num_threads(1)
-    return Teacher(config, checked_device(device))
+    try:
+        return Teacher(config, checked_device(device))
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        raise HiclError(f"--device {device}: no room for the teacher ({reason}); use --device cpu") from None
 
 
 def preprocess(
@@ -182,7 +193,7 @@ def preprocess(
 ) -> Summary:
     """Bring the cache at `out`, a folder or an fsspec URL, up to date with a source.
 
-    workers: processes of this machine; None: one a core. On a GPU, they share the teacher of this one. executor: does
+    workers: processes of this machine; None: one a core. On a GPU, they share this process's teacher. executor: does
     the scenes instead of them; it has to reach the source's files, and the cache, by the same names.
     Raises `HiclError` where nothing can be done at all; a scene that fails is in the summary, and the others are
     published.
@@ -338,7 +349,9 @@ def _sharing_a_teacher(jobs: list[Job], stack: contextlib.ExitStack) -> list[Job
     teacher, device = jobs[0].teacher, jobs[0].device
     if teacher is None or not any("features" in job.todo for job in jobs) or not _is_gpu(device):
         return jobs
-    shared = stack.enter_context(service.TeacherService(load_teacher(teacher, device)))
+    from hicl.pipeline.service import TeacherService
+
+    shared = stack.enter_context(TeacherService(load_teacher(teacher, device)))
     return [replace(job, service=shared.address) for job in jobs]
 
 

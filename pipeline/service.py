@@ -3,12 +3,15 @@ once, while the workers decode the next ones."""
 
 import contextlib
 import multiprocessing
+import secrets
+import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 
 import numpy as np
 
@@ -38,10 +41,14 @@ class TeacherService:
         self._queue: deque[_Request] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._listener = Listener(family="AF_UNIX", backlog=128, authkey=_authkey())
-        self.address: str = self._listener.address
+        # An abstract name: no file that a long $TMPDIR could make too long a name, or that someone could remove.
+        self.address = f"\0hicl-{secrets.token_hex(16)}"
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(self.address)
+        self._socket.listen(128)
         self._threads = [threading.Thread(target=self._accept)]
-        self._threads += [threading.Thread(target=self._read) for _ in range(_READERS)]
+        streams = [_own_stream(teacher.device) for _ in range(_READERS)]
+        self._threads += [threading.Thread(target=self._read, args=[stream]) for stream in streams]
 
     def __enter__(self) -> "TeacherService":
         for thread in self._threads:
@@ -52,43 +59,58 @@ class TeacherService:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        with contextlib.suppress(OSError):
-            Client(self.address, authkey=_authkey()).close()  # wakes the one that accepts
+        self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         for thread in self._threads:
             thread.join()
-        self._listener.close()
+        self._socket.close()
+        for request in self._queue:
+            request.features.set_exception(_closed())
 
     def _accept(self) -> None:
-        while not self._closed:
+        while True:
             try:
-                connection = self._listener.accept()
-            except (OSError, EOFError, multiprocessing.AuthenticationError):
-                continue  # it was gone again, or isn't one of ours
-            threading.Thread(target=self._answer, args=[connection], daemon=True).start()
+                peer, _ = self._socket.accept()
+                connection = Connection(peer.detach())
+                threading.Thread(target=self._answer, args=[connection], daemon=True).start()
+            except (OSError, RuntimeError):  # no more files or threads just now: this one finds its connection closed
+                if self._closed:
+                    return
+                time.sleep(0.1)
 
     def _answer(self, connection: Connection) -> None:
-        with connection, contextlib.suppress(EOFError, OSError):  # the worker is done, or was killed
+        # The worker is done, or was killed, or it is none of ours.
+        gone = (EOFError, OSError, multiprocessing.AuthenticationError)
+        with connection, contextlib.suppress(*gone):
+            deliver_challenge(connection, _authkey())
+            answer_challenge(connection, _authkey())
             connection.send(self._teacher.patches)
             while True:
-                request = _Request(connection.recv())
-                with self._changed:
-                    self._queue.append(request)
-                    self._changed.notify()
                 try:
-                    connection.send(request.features.result())
+                    answer = self._ask(connection.recv()).result()
                 except HiclError as error:
-                    connection.send(error)
+                    answer = error
+                connection.send(answer)
 
-    def _read(self) -> None:
-        with _own_stream(self._teacher.device):
+    def _ask(self, pixels: np.ndarray) -> Future[Features]:
+        request = _Request(pixels)
+        with self._changed:
+            if self._closed:
+                raise _closed()
+            self._queue.append(request)
+            self._changed.notify()
+        return request.features
+
+    def _read(self, stream: contextlib.AbstractContextManager) -> None:
+        with stream:
             while requests := self._next():
                 try:
                     pixels = np.concatenate([request.pixels for request in requests])
                     codes, scales = self._teacher.encode_pixels(pixels)
                 except Exception as error:  # out of memory, say: it is the workers' to tell, scene by scene
                     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                    failure = HiclError(f"the teacher failed on its device ({reason}); use --device cpu")
                     for request in requests:
-                        request.features.set_exception(HiclError(f"the teacher failed on its device: {reason}"))
+                        request.features.set_exception(failure)
                     continue
                 start = 0
                 for request in requests:
@@ -100,9 +122,11 @@ class TeacherService:
         """The oldest request and as many others as fit beside it; none once the service is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
+            if self._closed:
+                return []
             taken: list[_Request] = []
             room, left = self._room, deque()
-            for request in () if self._closed else self._queue:
+            for request in self._queue:
                 same = not taken or request.pixels.shape[1:] == taken[0].pixels.shape[1:]
                 if not taken or (same and len(request.pixels) <= room):
                     taken.append(request)
@@ -115,27 +139,40 @@ class TeacherService:
 
 @contextlib.contextmanager
 def feature_reader(address: str) -> Iterator[FeatureReader]:
-    """A reader of one scene's images by the service at an address. Raises `HiclError` where the teacher fails."""
-    with Client(address, authkey=_authkey()) as connection:
+    """A reader of one scene's images by the service at an address. Raises `HiclError` where the teacher fails, or the
+    service is gone."""
+    try:
+        connection = Client(address, authkey=_authkey())
+    except OSError:
+        raise _closed() from None
+    with connection:
 
         def request(pixels: np.ndarray) -> Callable[[], Features]:
             connection.send(pixels)
             return receive
 
-        def receive() -> Features:
-            answer = connection.recv()
+        def receive():
+            try:
+                answer = connection.recv()
+            except (EOFError, OSError):
+                raise _closed() from None
             if isinstance(answer, HiclError):
                 raise answer
             return answer
 
-        yield FeatureReader(connection.recv(), request)
+        yield FeatureReader(receive(), request)
+
+
+def _closed() -> HiclError:
+    return HiclError("the process that holds the teacher closed it; run the command again")
 
 
 def _authkey() -> bytes:
-    return bytes(multiprocessing.current_process().authkey)
+    return multiprocessing.current_process().authkey
 
 
 def _own_stream(device) -> contextlib.AbstractContextManager:
+    """A GPU's stream of its own, to be entered by one thread; nothing on a CPU."""
     if device.type != "cuda":
         return contextlib.nullcontext()
     import torch

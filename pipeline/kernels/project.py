@@ -108,7 +108,7 @@ def project(
     r20, r21, r22, t2 = to_camera[2]
     fx, fy, cx, cy = depth_camera
     gx, gy, hx, hy = color_camera
-    slope_x, slope_y, zs = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    xs, ys, zs = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     inside, where, near = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
     count = 0
     outside = _outside(box, planes)
@@ -126,11 +126,11 @@ def project(
             x = r00 * px + r01 * py + r02 * pz + t0
             y = r10 * px + r11 * py + r12 * pz + t1
             z = r20 * px + r21 * py + r22 * pz + t2
-            slope_x[i], slope_y[i], zs[i] = x / z, y / z, z
-            u = fx * slope_x[i] + cx + 0.5
-            v = fy * slope_y[i] + cy + 0.5
+            xs[i], ys[i], zs[i] = x, y, z
+            u = fx * x / z + cx + 0.5
+            v = fy * y / z + cy + 0.5
             inside[i] = (z > 0.0) & (u >= 0.0) & (u < width) & (v >= 0.0) & (v < height)
-            where[i] = inside[i] * (np.int64(v) * width + np.int64(u))
+            where[i] = np.int64(v if inside[i] else 0.0) * width + np.int64(u if inside[i] else 0.0)
         n_near = 0
         for i in range(BLOCK):
             measured = np.float64(depth[np.uint64(where[i])])
@@ -138,8 +138,8 @@ def project(
             n_near += inside[i] & (measured > 0.0) & (abs(measured - zs[i]) <= max_gap)
         for m in range(n_near):
             i = near[m]
-            u = gx * slope_x[i] + hx + 0.5
-            v = gy * slope_y[i] + hy + 0.5
+            u = gx * xs[i] / zs[i] + hx + 0.5
+            v = gy * ys[i] / zs[i] + hy + 0.5
             shown = (u >= 0.0) & (u < color_width) & (v >= 0.0) & (v < color_height)
             point = order[begin + i]
             at[point] = (np.uint32(v) << np.uint32(16)) | np.uint32(u)

@@ -7,7 +7,8 @@ import numpy as np
 from hicl.pipeline.kernels import kernel
 from hicl.pipeline.kernels.sort import radix_order
 
-_FEW, _SAMPLE = 20_000, 501
+_FEW = 20_000  # edges that are sorted at once
+_SAMPLE = 501  # of their weights, for a pivot
 
 
 @kernel
@@ -68,14 +69,12 @@ def edge_weights(xyz, normals, edges, oriented):
 
 @kernel
 def ascending(edges, weights):
-    """The given edges i4 [M], themselves ascending, in stable ascending order of weight, NaN as inf."""
+    """The given edges i4 [M], themselves ascending, in stable ascending order of weight; none of them NaN."""
     keys = np.empty(len(edges), np.uint32)
     bits = weights.view(np.uint32)
     for m in range(len(edges)):
         w, word = weights[edges[m]], bits[edges[m]]
-        if math.isnan(w):
-            keys[m] = np.uint32(0xFF800000)
-        elif w == 0:
+        if w == 0:
             keys[m] = np.uint32(0x80000000)
         elif w < 0:
             keys[m] = ~word
@@ -86,7 +85,7 @@ def ascending(edges, weights):
 
 @kernel
 def _split(edges, weights, bound):
-    """(the given edges of at most this weight, the others), both in the order they had. NaN is above every bound."""
+    """(the given edges of at most this weight, the heavier ones), both in the order they had."""
     light, heavy = np.empty(len(edges), np.int32), np.empty(len(edges), np.int32)
     n_light = 0
     for m in range(len(edges)):
@@ -97,8 +96,8 @@ def _split(edges, weights, bound):
 
 
 @kernel
-def _lighter(edges, weights):
-    """The same at a weight that about three fifths of them don't exceed, found from a sample; all if they are few."""
+def _light_part(edges, weights):
+    """`_split` at a pivot, found from a sample, that about three fifths of many edges don't exceed; all of few."""
     if len(edges) <= _FEW:
         return edges, edges[:0]
     sample = np.empty(_SAMPLE, np.float32)
@@ -109,7 +108,7 @@ def _lighter(edges, weights):
 
 @kernel
 def find(parent, x):
-    """The root of x, on the way to which every node is hung below its grandparent."""
+    """The root of x, by path halving: every other node on the way is hung below its grandparent."""
     while True:
         above = parent[x]
         if above < 0:
@@ -143,20 +142,20 @@ def felzenszwalb(n_points, edges, weights, k_threshold, min_size):
     threshold = np.full(n_points, k, np.float32)
     # No set's threshold ever reaches 2 k: that of two sets joined is at most the smaller one's plus k / their size,
     # which is k + k/2 + k/4 + ... at worst. So edges beyond it take no part in the first pass.
-    alike, unlike = _split(np.arange(len(weights)).astype(np.int32), weights, np.float32(2.001) * k)
-    left, n_left = np.empty((len(alike), 2), np.int32), 0
-    while len(alike):
-        light, alike = _lighter(alike, weights)
+    below, above = _split(np.arange(len(weights)).astype(np.int32), weights, np.float32(2.001) * k)
+    left, n_left = np.empty((len(below), 2), np.int32), 0
+    while len(below):
+        light, below = _light_part(below, weights)
         ends, ordered = _fetched(edges, weights, ascending(light, weights))
-        n_left = _join_alike(parent, threshold, ends, ordered, k, left, n_left)
-        alike = _apart(parent, edges, alike, n_points + 1)
+        n_left = _join_below(parent, threshold, ends, ordered, k, left, n_left)
+        below = _filter(parent, edges, below, n_points + 1)
     _join_small(parent, left[:n_left], min_size)
-    unlike = _apart(parent, edges, unlike, min_size)
-    while len(unlike):
-        light, unlike = _lighter(unlike, weights)
+    above = _filter(parent, edges, above, min_size)
+    while len(above):
+        light, above = _light_part(above, weights)
         ends, _ = _fetched(edges, weights, ascending(light, weights))
         _join_small(parent, ends, min_size)
-        unlike = _apart(parent, edges, unlike, min_size)
+        above = _filter(parent, edges, above, min_size)
     roots = np.empty(n_points, np.int64)
     for i in range(n_points):
         roots[i] = find(parent, i)
@@ -174,7 +173,7 @@ def _fetched(edges, weights, order):
 
 
 @kernel
-def _join_alike(parent, threshold, ends, weights, k, left, n_left):
+def _join_below(parent, threshold, ends, weights, k, left, n_left):
     """The first pass. The ends of edges that don't join their sets go into `left`; returns how many are there."""
     for m in range(len(ends)):
         a, b, w = find(parent, ends[m, 0]), find(parent, ends[m, 1]), weights[m]
@@ -199,7 +198,7 @@ def _join_small(parent, ends, min_size):
 
 
 @kernel
-def _apart(parent, edges, some, min_size):
+def _filter(parent, edges, some, min_size):
     """Those of some edges that lie between two sets, of which one has fewer than `min_size` points: sets only grow."""
     kept = np.empty(len(some), np.int32)
     count = 0

@@ -377,11 +377,11 @@ STAGES: dict[str, Callable[..., Iterator[Stage]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
-    of_scannet = "ScanNet's own program, compiled, for one more row"
+    of_scannet = "ScanNet's own program, compiled, for one more row (its sets aren't compared)"
     parser.add_argument("--segmentator", type=Path, action="append", default=[], help=of_scannet)
     parser.add_argument("--only", default=",".join(STAGES), help=f"some of {', '.join(STAGES)}")
     options = parser.parse_args()
-    keep_freed_memory()  # as the pipeline's processes do; the peers gain by it, too
+    keep_freed_memory()  # as the pipeline's worker processes do; what is in this process gains by it, NumPy's too
     stages = STAGES | {"sets": partial(sets, segmentators=options.segmentator)}
     machine, room = Machine(), scannet_sized()
     print(machine)

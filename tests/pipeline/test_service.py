@@ -4,6 +4,7 @@ import contextlib
 import functools
 import multiprocessing
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -97,7 +98,10 @@ def test_a_failing_teacher_is_said_in_one_line(teacher):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate much")
 
     broken = SimpleNamespace(batch=None, device=teacher.device, patches=teacher.patches, encode_pixels=fail)
-    with TeacherService(broken) as service, pytest.raises(HiclError, match=r"on its device: CUDA out of memory\.$"):
+    with (
+        TeacherService(broken) as service,
+        pytest.raises(HiclError, match=r"on its device \(CUDA out of memory\.\); use --device cpu$"),
+    ):
         read(service.address, images(3, SIZES[0], 0))
 
 
@@ -126,6 +130,56 @@ def test_a_stranger_is_turned_away(teacher):
         with pytest.raises((multiprocessing.AuthenticationError, EOFError, OSError)):
             multiprocessing.connection.Client(service.address, authkey=b"a guess").recv()
         assert len(read(service.address, images(1, SIZES[0], 0))[0]) == 1
+
+
+def within(seconds: float, work) -> None:
+    """Fail rather than hang."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive()
+
+
+def test_a_service_can_be_left_at_any_moment(teacher):
+    def come_and_go():
+        for _ in range(200):
+            with TeacherService(teacher) as service, socket.socket(socket.AF_UNIX) as peer:
+                peer.connect(service.address)
+
+    within(60, come_and_go)
+
+
+def test_a_silent_peer_holds_up_nobody(teacher):
+    def serve():
+        with TeacherService(teacher) as service, socket.socket(socket.AF_UNIX) as silent:
+            silent.connect(service.address)
+            read(service.address, images(1, SIZES[0], 0))
+
+    within(60, serve)
+
+
+def test_what_a_service_leaves_unanswered_is_an_error(teacher):
+    slow, errors = Recording(teacher), []
+
+    def ask(address):
+        try:
+            read(address, images(1, SIZES[0], 0))
+        except HiclError as error:
+            errors.append(str(error))
+
+    with TeacherService(slow) as service:
+        threads = [threading.Thread(target=ask, args=[service.address]) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        while len(slow.seen) < 2 or len(service._queue) + sum(shape[0] for shape in slow.seen) < 5:
+            time.sleep(0.01)
+        threading.Timer(0.3, slow.go.set).start()  # while it is being left
+    for thread in threads:
+        thread.join(60)
+    assert len(errors) == 5 - sum(shape[0] for shape in slow.seen)
+    with pytest.raises(HiclError, match="closed it; run the command again"):
+        read(service.address, images(1, SIZES[0], 0))
+    assert set(errors) <= {"the process that holds the teacher closed it; run the command again"}
 
 
 def test_a_reader_asks_for_features_only_when_more_images_have_come_together():

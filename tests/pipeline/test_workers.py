@@ -66,3 +66,9 @@ def test_of_processes_that_start_together_one_compiles(tmp_path):
     compiled = sorted(int(process.communicate()[0].split()[0]) for process in processes)
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert compiled[:2] == [0, 0] and compiled[2] > 10
+
+
+def test_a_run_that_finds_all_up_to_date_loads_no_kernels():
+    code = "import sys, hicl.pipeline.run; print([name for name in ('numba', 'torch', 'PIL') if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
