@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_stages.py [--runs 5] [--only sets,pairs,…] [--segmentator PROGRAM]
 
-Before a stage's clock starts, its result is compared with its peer's. A time is the median of several runs after one
+Before a stage's clock starts, its result is compared with its peer's. A time is the best of several runs after one
 that compiles. Both run in one thread. "limit" is the least the stage could take here: its bytes at the measured speed
 of memory, its arithmetic at the measured speed of a matrix product, or the library that does the unavoidable part.
 """
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
 import reference
 from bench_bytes import TRAINING, forget, read_cache, read_npy, write_npy
 from rooms import COLOR, DEPTH, Room, scannet_sized, write_ply
-from table import HEAD, Machine, Stage, median_ms, print_stage
+from table import HEAD, Machine, Stage, best_ms, print_stage
 
 from hicl.cache.reader import SceneReader
 from hicl.cache.writer import write_arrays
@@ -301,7 +301,7 @@ def recordings(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     for (image, measured), (other_image, other) in zip(ours(), read_official(path, step), strict=True):
         assert np.array_equal(image, other_image) and np.allclose(1000 * measured, other, atol=1e-3), ".sens: differ"
     chosen = [frame[0] for frame in frames[::step]]
-    library = median_ms(lambda: [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in chosen], 3)
+    library = best_ms(lambda: [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in chosen], 3)
     on = f"{count} frames 1296x968, {path.stat().st_size / 1e6:.0f} MB, every {step}th"
     limit = ("JPEGs by Pillow alone", library)
     yield Stage(".sens, index and decode", on, ours, {"official": (lambda: read_official(path, step), 1)}, limit)
