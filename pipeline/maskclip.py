@@ -68,7 +68,7 @@ class Teacher:
     """A frozen model on a device. Raises `HiclError` where the model, its weights or its architecture won't do.
 
     bf16: whether images are read in bfloat16; None: on a GPU that has it. (`tests/benchmarks/bench_bytes.py` counts the
-    labels that this changes; CPUs are slower in it.)
+    labels that this changes.)
     batch: images computed at a time, filled up with black ones: a library may choose another algorithm for another
     number, and the last bits of an image's features mustn't depend on what it is read beside. None: 32 on a GPU; as
     many as are given on a CPU, where black ones would cost time.
