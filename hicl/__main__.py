@@ -1,6 +1,6 @@
 """`python -m hicl`, and so `torchrun -m hicl`."""
 
-from hicl.cli import main
+from hicl.commands import main
 
 if __name__ == "__main__":
     main()

@@ -1,66 +1,72 @@
-"""Settings of `hicl preprocess`."""
+"""Settings of `hicl preprocess` that all data sets share."""
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from hicl.config import changes, read_toml
+from hicl.config import changes, check, read_toml, recorded, setting, settings_of
 from hicl.errors import HiclError
+
+S = TypeVar("S", bound="PreprocessConfig")
 
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """Settings of `hicl preprocess`. The defaults are the paper's, or METHOD's choice where the paper is silent.
+    """The defaults are the paper's, or METHOD's choice where the paper is silent. A data set adds its own to them."""
 
-    frame_step: every n-th frame (None: the data set's own default). sets: shipped, mesh, knn, or best = the first of
-    them that a scene has. k_threshold, min_size: Felzenszwalb's, as in ScanNet's Segmentator. max_gap: metres between
-    a point and the measured depth. vote: within each image, or pooled over the scene. teacher: clip, or labels = label
-    images of any 2D segmenter below labels_dir. clip, weights, dense, short_side: see `maskclip.TeacherConfig`.
-    classes: file with a class a line (None: the data set's own). depth_scale: units a metre of depth images (rgbd).
-    """
-
-    frame_step: int | None = None
-    sets: str = "best"
-    k_threshold: float = 0.01
-    min_size: int = 20
-    max_gap: float = 0.05
-    vote: str = "image"
-    teacher: str = "clip"
-    labels_dir: str | None = None
-    clip: str = "ViT-B-16-quickgelu"
-    weights: str = "openai"
-    dense: str = "maskclip"
-    short_side: int | None = None
-    classes: str | None = None
-    depth_scale: float = 1000.0
+    frame_step: int | None = setting(None, "Every n-th frame", above=0, shown="20 of a .sens, else 1")
+    sets: str = setting(
+        "best", "Where sets come from; best: the first that a scene has", choices=("best", "shipped", "mesh", "knn")
+    )
+    k_threshold: float = setting(0.01, "Felzenszwalb's k, as in ScanNet's Segmentator: larger, larger sets", above=0)
+    min_size: int = setting(20, "Points in the smallest set", above=0)
+    max_gap: float = setting(0.05, "Largest gap between a point and the measured depth", unit="metres", above=0)
+    vote: str = setting(
+        "image", "Vote within each image (the paper), or pooled over the scene", choices=("image", "scene")
+    )
+    teacher: str = setting(
+        "clip", "What labels the images; labels: label images of a 2D segmenter", choices=("clip", "labels")
+    )
+    labels_dir: str | None = setting(
+        None, "Folder of <scene>/<frame>.png: class indices, 255 = none", shown="none", recorded=False
+    )
+    clip: str = setting("ViT-B-16-quickgelu", "open_clip model, or hicl-miniature")
+    weights: str = setting("openai", "open_clip tag, or a file")
+    dense: str = setting("maskclip", "Dense read-out", choices=("maskclip", "kk", "qq"))
+    short_side: int | None = setting(None, "Image size for the teacher", unit="pixels", above=0, shown="the model's")
+    classes: str | None = setting(
+        None,
+        "Names behind commas, or a file with a class a line, synonyms behind commas",
+        shown="the data set's",
+        recorded=False,
+    )
 
     def __post_init__(self):
-        choices = {
-            "sets": ("best", "shipped", "mesh", "knn"),
-            "vote": ("image", "scene"),
-            "teacher": ("clip", "labels"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise HiclError(f"{_option(name)} {getattr(self, name)}: unknown; known are {', '.join(known)}")
-        for name in ("frame_step", "k_threshold", "min_size", "max_gap", "short_side", "depth_scale"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise HiclError(f"{_option(name)} {value}: must be greater than 0")
+        check(self, option)
         if (self.teacher == "labels") != (self.labels_dir is not None):
             raise HiclError("--teacher labels and --labels-dir DIR go together")
 
 
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def own(config: PreprocessConfig) -> dict[str, Any]:
+    """The settings that only this data set has, of those that say how a scene is made."""
+    shared = {setting.key for setting in settings_of(PreprocessConfig)}
+    return {key: value for key, value in recorded(config).items() if key not in shared}
 
 
-def build(path: Path | None, given: dict[str, Any]) -> PreprocessConfig:
-    """Settings from a TOML file (None: defaults) and those given on the command line, which win; None is "not given".
+def option(key: str) -> str:
+    """How the command line spells a setting."""
+    return "--" + key.replace("_", "-")
+
+
+def build(kind: type[S], path: Path | None, given: dict[str, Any], defaults: dict[str, Any] | None = None) -> S:
+    """Settings of a kind, from a TOML file (None: no file) and those given on the command line, which win; None is "not
+    given". defaults: a root's own, which go together: taken if none of them is given.
 
     Raises `HiclError` for a file that can't be read, an unknown key, or a value that won't do.
     """
-    values = changes(PreprocessConfig(), read_toml(path), str(path)) if path is not None else {}
+    values = changes(kind(), read_toml(path), str(path)) if path is not None else {}
     values |= {key: value for key, value in given.items() if value is not None}
-    return dataclasses.replace(PreprocessConfig(), **values)
+    if defaults and not defaults.keys() & values.keys():
+        values |= defaults
+    return dataclasses.replace(kind(), **values)

@@ -16,7 +16,7 @@ import json
 import os
 from pathlib import Path
 
-from hicl.pipeline.config import PreprocessConfig
+from hicl.pipeline.config import PreprocessConfig, own
 from hicl.pipeline.datasets.scene import Scene
 from hicl.pipeline.prompts import SCENE_TEMPLATES, ClassList
 
@@ -58,9 +58,8 @@ def scene(
 ) -> dict[str, str]:
     """Fingerprint of each stage of a scene, and of the text it is labelled with."""
     frames = digest(files=files(scene.frame_files(), root), step=getattr(scene, "frame_step", 1))
-    depth_scale = config.depth_scale
-    points = digest(code=_CODE["points"], files=files(scene.point_files(), root), depth_scale=depth_scale)
-    views = digest(code=_CODE["views"], points=points, frames=frames, max_gap=config.max_gap, depth_scale=depth_scale)
+    points = digest(code=_CODE["points"], files=files(scene.point_files(), root), own=own(config))
+    views = digest(code=_CODE["views"], points=points, frames=frames, max_gap=config.max_gap, own=own(config))
     sets = digest(
         code=_CODE["sets"], points=points, sets=config.sets, k_threshold=config.k_threshold, min_size=config.min_size
     )

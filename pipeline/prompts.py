@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hicl.cache.schema import MAX_CLASSES
 from hicl.errors import HiclError
 
 # MaskCLIP and CLIP2Scene prompt with OpenAI's 80 ImageNet templates and these five (chongzhou96/MaskCLIP
@@ -32,10 +33,10 @@ class ClassList:
         return ClassList(tuple(names), tuple((name,) for name in names))
 
 
-MOST_PROMPTS = 65_535  # a label is at most a uint16
+MOST_WORDS = 65_535  # a label is at most a uint16
 
 
-def read_classes(path: Path, most: int = 255) -> ClassList:
+def read_classes(path: Path, most: int = MAX_CLASSES) -> ClassList:
     """A text file with a class a line, synonyms behind commas (`sofa, couch`), # for comments.
 
     Raises `HiclError` if it can't be read, is empty, repeats a name or has more than `most` classes.
@@ -49,7 +50,7 @@ def read_classes(path: Path, most: int = 255) -> ClassList:
     return _checked(prompts, most, str(path), "write one a line")
 
 
-def parse_prompts(text: str, most: int = MOST_PROMPTS) -> ClassList:
+def parse_classes(text: str, most: int = MAX_CLASSES) -> ClassList:
     """Classes from a command line: names behind commas (`chair, table, potted plant`), or a file of `read_classes`.
 
     Raises `HiclError` for no name at all, one given twice, or more than `most`.
@@ -58,7 +59,7 @@ def parse_prompts(text: str, most: int = MOST_PROMPTS) -> ClassList:
         return read_classes(Path(text), most)
     if Path(text).suffix == ".txt":
         raise HiclError(f"{text}: no such file")
-    return _checked(tuple((word.strip(),) for word in text.split(",") if word.strip()), most, "--prompts", "name them")
+    return _checked(tuple((word.strip(),) for word in text.split(",") if word.strip()), most, "--classes", "name them")
 
 
 def _checked(prompts: tuple[tuple[str, ...], ...], most: int, where: str, hint: str) -> ClassList:

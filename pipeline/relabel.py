@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hicl.cache.reader import open_cache
 from hicl.cache.writer import CacheWriter
+from hicl.config import settings_of
 from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.pipeline import fingerprint
@@ -64,7 +65,8 @@ def relabel(
                 summary.failed[scene] = f"{path}: scene {scene}: seen by another teacher; preprocess it again"
                 continue
             settings = attributes["settings"] | ({"vote": vote} if vote else {})
-            config = PreprocessConfig(**settings)
+            shared = {setting.key for setting in settings_of(PreprocessConfig)}
+            config = PreprocessConfig(**{key: value for key, value in settings.items() if key in shared})
             wanted = attributes["stages"] | fingerprint.relabelled(attributes["stages"], config, text_fingerprint)
             if wanted == attributes["stages"]:
                 summary.unchanged.append(scene)

@@ -8,7 +8,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,11 +19,12 @@ from hicl.cache import manifest
 from hicl.cache.reader import SceneReader
 from hicl.cache.schema import SCENE_ARRAYS, STAGES
 from hicl.cache.writer import CacheWriter, staging
+from hicl.config import recorded
 from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.pipeline import fingerprint
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets.scene import Scene
+from hicl.pipeline.datasets.scene import Scene, Source
 from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.teacher import TeacherConfig
 from hicl.pipeline.workers import completed, was_killed
@@ -31,16 +32,6 @@ from hicl.processes import cores, pool
 
 if TYPE_CHECKING:  # a run that finds all up to date loads no kernels
     from hicl.pipeline.features import FeatureReader, Features
-
-
-@dataclass(frozen=True)
-class Source:
-    """What to preprocess: scenes with their splits, and the classes that the data set's ground truth is in."""
-
-    dataset: str
-    root: Path
-    scenes: list[tuple[Scene, str]]
-    truth_classes: tuple[str, ...]
 
 
 class Extent(NamedTuple):
@@ -129,7 +120,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
             "counts": _counts(old | arrays),
             "skipped": skipped,
             "teacher": job.identity,
-            "settings": {key: value for key, value in asdict(config).items() if key not in ("labels_dir", "classes")},
+            "settings": recorded(config),
         }
         return stage.build(scene.id, arrays, attributes, keep=list(old)), skipped
 

@@ -77,7 +77,7 @@ def test_from_a_trained_model_to_a_scan_in_other_words(miniature, tmp_path):
     run("preprocess", "miniature", "--root", miniature, "--out", "cache", "--workers", 2)
     small = ("--set", "model.stem=4", "--set", "model.planes=[4,4,4,4,4,4,4,4]", "--set", "stream.workers=0")
     run("train", "--cache", "cache", "--exp", "II", "--epochs", 20, "--batch", 2, *small, "--out", "II")
-    run("evaluate", "--run", "II", "--cache", "cache")
+    run("evaluate", "--model", "II", "--cache", "cache")
     scores = json.loads((tmp_path / "II/evaluation-val.json").read_text())
     assert "points: " in run("predict", mesh, "--model", "II/model.safetensors", "-o", "out.ply")
     data = PlyData.read(str(tmp_path / "out.ply"))
@@ -88,7 +88,7 @@ def test_from_a_trained_model_to_a_scan_in_other_words(miniature, tmp_path):
     np.add.at(counted, (truth[truth != 255], label[truth != 255]), 1)
     assert counted.tolist() == scores["confusion"] and len(np.unique(label)) > 1
 
-    run("predict", mesh, "--model", "II", "--prompts", "floor, wall", "-o", "two.ply")
+    run("predict", mesh, "--model", "II", "--classes", "floor, wall", "-o", "two.ply")
     assert set(PlyData.read(str(tmp_path / "two.ply"))["vertex"].data["label"]) == {0, 1}
     run("search", mesh, "a bed", "--model", "II", "-o", "near.ply")
     run("search", "a bed", "--cache", "cache", "--scene", "scene0002_00", "-o", "seen.ply")
@@ -97,7 +97,7 @@ def test_from_a_trained_model_to_a_scan_in_other_words(miniature, tmp_path):
     run("figure", "scene", "--cache", "cache", "--scene", "scene0002_00", "--model", "II", "-o", "scene.png")
     assert np.asarray(Image.open(tmp_path / "scene.png")).std() > 10
 
-    assert "3 scenes relabelled" in run("relabel", "--cache", "cache", "--prompts", "floor, bed")
+    assert "3 scenes relabelled" in run("relabel", "--cache", "cache", "--classes", "floor, bed")
     (tmp_path / "words.txt").write_text("floor\nbed\n")
     words = ("--root", miniature, "--out", "cache", "--classes", "words.txt")
     assert "0 scenes done, 3 up to date" in hicl("preprocess", "miniature", *words, cwd=tmp_path).stderr
@@ -109,7 +109,7 @@ def test_from_a_trained_model_to_a_scan_in_other_words(miniature, tmp_path):
 
 
 def test_help_is_light(tmp_path):
-    code = "import sys, hicl.cli\ntry: hicl.cli.app(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys, hicl.commands\ntry: hicl.commands.app(['--help'])\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'numpy', 'zarr', 'numba', 'open_clip') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"

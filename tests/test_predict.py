@@ -14,7 +14,7 @@ from plyfile import PlyData, PlyElement
 
 from hicl.clouds import Cloud, read_cloud, write_ply
 from hicl.errors import HiclError
-from hicl.pipeline.prompts import ClassList, parse_prompts
+from hicl.pipeline.prompts import ClassList, parse_classes
 from hicl.pipeline.teacher import MINIATURE, TeacherConfig
 from hicl.predict import embed, embed_query, load_model, predict_file, search_file
 from hicl.train import checkpoint, minkunet
@@ -209,14 +209,14 @@ def test_more_words_than_a_byte_can_count(model, tiny_clip, tmp_path):
 
 
 def test_prompts_come_from_a_list_or_a_file(tmp_path):
-    assert parse_prompts("chair, potted plant ,").prompts == (("chair",), ("potted plant",))
+    assert parse_classes("chair, potted plant ,").prompts == (("chair",), ("potted plant",))
     (tmp_path / "words.txt").write_text("sofa, couch\nlamp\n")
-    assert parse_prompts(str(tmp_path / "words.txt")).prompts == (("sofa", "couch"), ("lamp",))
+    assert parse_classes(str(tmp_path / "words.txt")).prompts == (("sofa", "couch"), ("lamp",))
     for text, words in ((" , ", "0 classes"), ("a, b, a", "'a' stands there twice"), ("no.txt", "no such file")):
         with pytest.raises(HiclError, match=words):
-            parse_prompts(text)
+            parse_classes(text)
     with pytest.raises(HiclError, match="300 classes"):
-        parse_prompts(", ".join(f"thing {i}" for i in range(300)), 255)
+        parse_classes(", ".join(f"thing {i}" for i in range(300)), 255)
 
 
 def test_a_scan_is_searched_by_the_cosine_of_its_features(model, tiny_clip, tmp_path):

@@ -7,14 +7,14 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
-from hicl import cli
+from hicl import commands
 from hicl.cache.reader import open_cache
 
 URL = "memory://bucket/cache"
 
 
 def hicl(*words) -> str:
-    result = CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+    result = CliRunner().invoke(commands.app, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -38,8 +38,8 @@ def test_a_url_is_as_good_as_a_folder(rooms, tmp_path, monkeypatch):
             hicl("preprocess", "miniature", "--root", rooms, "--out", cache, "--workers", 1),
             hicl("report", "labels", "--cache", cache),
             hicl("export", "--cache", cache, "--out", out / "room.ply"),
-            hicl("view", cache, "--save", out / "page.html"),
-            hicl("relabel", "--cache", cache, "--prompts", "floor, bed", "--workers", 1),
+            hicl("view", cache, "--out", out / "page.html"),
+            hicl("relabel", "--cache", cache, "--classes", "floor, bed", "--workers", 1),
             hicl("train", "--cache", cache, "--exp", "II", "--epochs", 1, "--batch", 1, *plain, "--out", out / "II"),
         ]
         written[name] = {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()}

@@ -14,17 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scenes
-import typer
 from PIL import Image
 from plyfile import PlyData, PlyElement
 from typer.testing import CliRunner
 
-from hicl import view
+from hicl import commands
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError
 from hicl.pipeline.datasets import rgbd
 from hicl.pipeline.picture import class_colors, heat
-from hicl.view_layers import Cloud, Layer, class_layer, load, read_images, set_layer
+from hicl.viewer import server
+from hicl.viewer.layers import Cloud, Layer, class_layer, load, read_images, set_layer
+from hicl.viewer.page import write_page
 
 GREY = (90, 90, 90)
 RED, GREEN = (230, 20, 20), (20, 180, 60)
@@ -194,9 +195,7 @@ def test_images_of_the_cameras(scan):
 
 
 def error(*words) -> str:
-    app = typer.Typer()
-    app.command()(view.view)
-    result = CliRunner().invoke(app, [str(word) for word in words])
+    result = CliRunner().invoke(commands.app, ["view", *(str(word) for word in words)])
     assert isinstance(result.exception, HiclError), result.output
     assert "\n" not in str(result.exception)
     return str(result.exception)
@@ -209,7 +208,7 @@ def test_errors_are_one_line(cache, tmp_path):
     assert "neither a cache's folder nor a .ply" in error(tmp_path / "notes.txt")
     assert "--scene z" in (said := error(cache, "--scene", "z")) and "a, b" in said
     assert "--layer z" in (said := error(cache, "--layer", "z")) and "colours, raw labels" in said
-    assert "ends in .html" in error(cache, "--save", tmp_path / "page.png")
+    assert "ends in .html" in error(cache, "--out", tmp_path / "page.png")
     assert "--up w" in error(cache, "--up", "w")
     ply = write_ply(tmp_path / "a.ply", **plane(3))
     assert "--root goes with a cache" in error(ply, "--root", tmp_path)
@@ -226,15 +225,15 @@ def test_without_viser_the_way_out_is_said(cache, monkeypatch):
 
 
 def test_help_is_light():
-    code = "import sys, hicl.view\nprint([m for m in ('numpy', 'viser', 'torch') if m in sys.modules])"
+    code = "import sys, hicl.commands\nprint([m for m in ('numpy', 'viser', 'torch') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
 def test_ctrl_c_ends_it(cache):
     pytest.importorskip("viser")
-    code = "import typer, hicl.view\ntyper.run(hicl.view.view)"
-    command = [sys.executable, "-uc", code, str(cache), "--port", "0", "--max-points", "5"]
+    code = "import hicl.commands\nhicl.commands.app()"
+    command = [sys.executable, "-uc", code, "view", str(cache), "--port", "0", "--max-points", "5"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
     def heed() -> None:  # where tests run in the background, Ctrl-C is switched off, and children inherit that
@@ -269,7 +268,7 @@ def page():
 
 def a_plane() -> Cloud:
     """A square metre, red in its colours; half wall and half floor by its labels; with one camera."""
-    from hicl.view_layers import View
+    from hicl.viewer.layers import View
 
     xyz = np.stack(list(plane().values()), axis=1)
     label = (xyz[:, 0] > 0.5).astype(np.uint8)
@@ -309,7 +308,7 @@ def test_a_browser_shows_and_switches_layers(page):
         return plane()["y"]
 
     wall, floor = class_colors(("wall", "<floor>"))[:2].tolist()
-    with view.running(replace(a_plane(), similarity=similarity), "127.0.0.1", 0) as url:
+    with server.running(replace(a_plane(), similarity=similarity), "127.0.0.1", 0) as url:
         page.goto(url)
         comes(page, RED)
         page.get_by_role("button", name="raw labels").click()
@@ -331,7 +330,7 @@ def test_a_browser_shows_and_switches_layers(page):
 
 
 def test_a_saved_page_shows_and_switches_layers(page, tmp_path):
-    said = view.write_page(a_plane(), tmp_path / "new" / "plane.html", "raw labels")
+    said = write_page(a_plane(), tmp_path / "new" / "plane.html", "raw labels")
     assert "plane.html: 3,600 points of plane, 2 layers" in said
     requests = []
     page.on("request", lambda request: requests.append(request.url))

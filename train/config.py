@@ -3,106 +3,14 @@
 The effective configuration is stored as `config.toml` with each result; a run can be repeated from that file.
 """
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hicl.config import flat, read_toml, updated
+from hicl.config import check as config_check
+from hicl.config import read_toml, setting, updated
 from hicl.errors import HiclError
 
 REFERENCE_EPOCHS = 120
-
-
-@dataclass(frozen=True)
-class StreamConfig:
-    """From scenes to batches."""
-
-    voxel_size: float = 0.05  # metres
-    colour: str = "first"  # of a voxel: its first point's; or "mean": that of all its points
-    views: int = 8  # at most so many random views a scene and step
-    rotate: bool = True  # about z, uniform in 0..2 pi
-    flip: bool = True  # x and y, each with probability 1/2
-    scale: float = 0.0  # factor uniform in 1 ± scale
-    elastic: float = 0.0  # largest displacement in metres of the smooth random field; 0 = off
-    jitter: float = 0.0  # colour offset and contrast, as a part of the full range; 0 = off
-    workers: int = 8  # spawned processes; 0 = in the training process
-    prefetch: int = 4  # batches a worker prepares ahead
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The 3D network (METHOD 1.6)."""
-
-    stem: int = 32
-    planes: tuple[int, ...] = (32, 64, 128, 256, 128, 128, 96, 96)
-    bn_momentum: float = 0.05
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """The two transformers of Eq. 3 to 7; gone at inference."""
-
-    layers: int = 3
-    heads: int = 8
-    ffn: int = 4  # hidden width over d
-    tokens: int = 1024  # M, a scene
-    token_label: str = "set"  # of a token that no chosen view shows: its set's; or "own": none
-    block: str = "vit"  # or "eq3": the plain block of the equations
-    inter_input: str = "intra"  # cascade; or "raw": Eq. 7 to the letter
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """How Eq. 8 is read (METHOD 7.2 rows 5 and 6), and the weights of the mean, all 1 in the paper."""
-
-    kl_space: str = "feature"  # softmax over the d channels; or "logits": over the classes
-    kl_temperature: float = 1.0
-    kl_direction: str = "teacher"  # KL(f̂ ‖ f); or "student": KL(f ‖ f̂)
-    mean_over: str = "terms"  # L_ce, L̂_ce and L_kl; or "labels": the first two, and L_kl is added to their mean
-    token_weight: float = 1.0
-    kl_weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """Epochs, batches and phases."""
-
-    epochs: int = REFERENCE_EPOCHS
-    batch: int = 8  # scenes a step, over all processes
-    attention_epoch: float = 10.0  # from here L̂_ce
-    feedback_epoch: float = 20.0  # from here L_kl
-    absolute: bool = False  # else the two are in proportion to 120 epochs
-    evaluate_every: int = 0  # epochs between evaluations on the validation scenes; 0 = at the end only
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """SGD for the network, AdamW for the heads, one cosine for both (METHOD 7.2 row 17)."""
-
-    lr: float = 0.2
-    momentum: float = 0.9
-    dampening: float = 0.1
-    weight_decay: float = 1e-4
-    head_lr: float = 2e-4
-    head_weight_decay: float = 0.01
-    bf16: str = "auto"  # autocast of the dense layers: "on", "off", or "auto": on a GPU that has it
-    save_every: int = 200  # steps between states that --resume can continue from
-
-
-@dataclass(frozen=True)
-class Config:
-    """One run. `experiment` is I to V of Table 2; everything else is shared between the five."""
-
-    experiment: str = "V"
-    seed: int = 0
-    preset: str = "scannet"
-    threads: int = 0  # of PyTorch on the CPU; 0 = PyTorch's own choice
-    stream: StreamConfig = field(default_factory=StreamConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    heads: HeadConfig = field(default_factory=HeadConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
 
 
 @dataclass(frozen=True)
@@ -124,6 +32,114 @@ EXPERIMENTS = {
     "IV": Experiment("refined", intra=True, inter=True, title="+ inter-scene correlation", paper=36.1),
     "V": Experiment("refined", intra=True, inter=True, feedback=True, title="+ feedback distillation", paper=36.6),
 }
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """From scenes to batches."""
+
+    voxel_size: float = setting(0.05, "Edge of a voxel", unit="metres", above=0)
+    colour: str = setting(
+        "first", "Colour of a voxel: its first point's, or the mean of all its points", choices=("first", "mean")
+    )
+    views: int = setting(8, "At most so many random views a scene and step", above=0)
+    rotate: bool = setting(True, "Rotate about z, uniform in 0..2 pi")
+    flip: bool = setting(True, "Flip x and y, each with probability 1/2")
+    scale: float = setting(0.0, "Scale by a factor uniform in 1 ± this", least=0, below=1)
+    elastic: float = setting(0.0, "Largest displacement by a smooth random field; 0: off", unit="metres", least=0)
+    jitter: float = setting(0.0, "Colour offset and contrast, as a part of the full range; 0: off", least=0)
+    workers: int = setting(8, "Spawned processes that make batches; 0: the training process does", least=0)
+    prefetch: int = setting(4, "Batches a worker prepares ahead", above=0)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The 3D network (METHOD 1.6)."""
+
+    stem: int = setting(32, "Width of the first layer", above=0)
+    planes: tuple[int, ...] = setting((32, 64, 128, 256, 128, 128, 96, 96), "Eight widths, four down and four up")
+    bn_momentum: float = setting(0.05, "Momentum of batch normalisation", above=0)
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The two transformers of Eq. 3 to 7; gone at inference."""
+
+    layers: int = setting(3, "Blocks a transformer", above=0)
+    heads: int = setting(8, "Attention heads", above=0)
+    ffn: int = setting(4, "Hidden width over d", above=0)
+    tokens: int = setting(1024, "M, tokens a scene", above=0)
+    token_label: str = setting(
+        "set", "Label of a token that no chosen view shows: its set's; or own: none", choices=("set", "own")
+    )
+    block: str = setting("vit", "Block of a transformer; eq3: the plain block of the equations", choices=("vit", "eq3"))
+    inter_input: str = setting(
+        "intra", "What the inter-scene head reads: what the intra-scene head gives; raw: Eq. 7 to the letter",
+        choices=("intra", "raw"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How Eq. 8 is read (METHOD 7.2 rows 5 and 6), and the weights of the mean, all 1 in the paper."""
+
+    kl_space: str = setting(
+        "feature", "Softmax of L_kl over the d channels, or logits: over the classes", choices=("feature", "logits")
+    )
+    kl_temperature: float = setting(1.0, "Temperature of L_kl", above=0)
+    kl_direction: str = setting(
+        "teacher", "KL(f̂ ‖ f), or student: KL(f ‖ f̂)", choices=("teacher", "student")
+    )  # fmt: skip
+    mean_over: str = setting(
+        "terms", "Mean of L_ce, L̂_ce and L_kl; labels: of the first two, with L_kl added", choices=("terms", "labels")
+    )
+    token_weight: float = setting(1.0, "Weight of L̂_ce", least=0)
+    kl_weight: float = setting(1.0, "Weight of L_kl", least=0)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Epochs, batches and phases."""
+
+    epochs: int = setting(REFERENCE_EPOCHS, "Epochs; the phases keep their proportions", above=0)
+    batch: int = setting(8, "Scenes a step, over all processes", above=0)
+    attention_epoch: float = setting(10.0, "Epoch from which on L̂_ce counts, of 120", least=0)
+    feedback_epoch: float = setting(20.0, "Epoch from which on L_kl counts, of 120", least=0)
+    absolute: bool = setting(False, "The two epochs as they are; else in proportion to 120")
+    evaluate_every: int = setting(0, "Epochs between evaluations on the split val; 0: none", least=0)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """SGD for the network, AdamW for the heads, one cosine for both (METHOD 7.2 row 17)."""
+
+    lr: float = setting(0.2, "Learning rate of the network", least=0)
+    momentum: float = setting(0.9, "Momentum of the network", least=0)
+    dampening: float = setting(0.1, "Dampening of the momentum", least=0)
+    weight_decay: float = setting(1e-4, "Weight decay of the network", least=0)
+    head_lr: float = setting(2e-4, "Learning rate of the transformers", least=0)
+    head_weight_decay: float = setting(0.01, "Weight decay of the transformers", least=0)
+    bf16: str = setting(
+        "auto", "bfloat16 in the dense layers; auto: on a GPU that has it", choices=("auto", "on", "off")
+    )
+    save_every: int = setting(200, "Steps between states that --resume can continue from", above=0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. `experiment` is I to V of Table 2; everything else is shared between the five."""
+
+    experiment: str = setting("V", "Row of Table 2", choices=tuple(EXPERIMENTS))
+    seed: int = setting(0, "Seed of weights, order, augmentation and tokens", least=0)
+    preset: str = setting("scannet", "What the other settings begin from: scannet, the paper's, or miniature")
+    threads: int = setting(0, "Threads of PyTorch on a CPU; 0: its own choice", least=0)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    heads: HeadConfig = field(default_factory=HeadConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
 
 PRESETS = {
     # The paper's: ScanNet, 120 epochs of 1201 scans, batch 8, 5 cm, d = 512. Should reach Table 2's numbers.
@@ -149,29 +165,6 @@ PRESETS = {
 # What may differ between a run and its continuation: how it is computed, not what.
 FREE_ON_RESUME = ("threads", "stream.workers", "stream.prefetch", "optim.save_every")
 
-_CHOICES = {
-    "experiment": tuple(EXPERIMENTS),
-    "preset": tuple(PRESETS),
-    "stream.colour": ("first", "mean"),
-    "heads.block": ("vit", "eq3"),
-    "heads.inter_input": ("intra", "raw"),
-    "heads.token_label": ("set", "own"),
-    "loss.kl_space": ("feature", "logits"),
-    "loss.mean_over": ("terms", "labels"),
-    "loss.kl_direction": ("teacher", "student"),
-    "optim.bf16": ("auto", "on", "off"),
-}
-_POSITIVE = (
-    *("stream.voxel_size", "stream.views", "stream.prefetch", "model.stem", "heads.layers", "heads.heads"),
-    *("heads.ffn", "heads.tokens", "loss.kl_temperature", "schedule.epochs", "schedule.batch", "optim.save_every"),
-)
-_NOT_NEGATIVE = (
-    *("seed", "threads", "stream.workers", "stream.scale", "stream.elastic", "stream.jitter", "loss.token_weight"),
-    *("loss.kl_weight", "schedule.attention_epoch", "schedule.feedback_epoch", "schedule.evaluate_every"),
-    *("optim.lr", "optim.momentum", "optim.dampening", "optim.weight_decay", "optim.head_lr"),
-    "optim.head_weight_decay",
-)
-
 
 def load(preset: str = "miniature", file: Path | None = None, overrides: dict[str, object] | None = None) -> Config:
     """A checked configuration: the preset, then the TOML file, then overrides by dotted key (`{"schedule.batch": 4}`).
@@ -193,23 +186,11 @@ def load(preset: str = "miniature", file: Path | None = None, overrides: dict[st
 
 
 def check(config: Config) -> Config:
-    """`config` itself, if all its values can be trained with; else a HiclError that names the key."""
-
-    values = flat(config)
-    for name, choices in _CHOICES.items():
-        if values[name] not in choices:
-            raise HiclError(f"{name} = {values[name]!r} is unknown; there are {', '.join(choices)}")
-    for name in _POSITIVE:
-        if not 0 < values[name] < math.inf:
-            raise HiclError(f"{name} = {values[name]} must be greater than 0")
-    for name in _NOT_NEGATIVE:
-        if not 0 <= values[name] < math.inf:
-            raise HiclError(f"{name} = {values[name]} must not be negative")
-    if config.stream.scale >= 1:
-        raise HiclError(f"stream.scale = {config.stream.scale} must be smaller than 1")
-    if len(config.model.planes) != 8 or min(config.model.planes) < 1:
-        raise HiclError(f"model.planes = {list(config.model.planes)} must be eight widths, four down and four up")
-    return config
+    """`config` itself, if all its values can be trained with; else a `HiclError` that names the key."""
+    planes = config.model.planes
+    if len(planes) != 8 or min(planes) < 1:
+        raise HiclError(f"model.planes {list(planes)}: must be eight widths, four down and four up")
+    return config_check(config)
 
 
 def phase_epochs(schedule: ScheduleConfig) -> tuple[float, float]:

@@ -20,12 +20,29 @@ from pathlib import Path
 
 import numpy as np
 
+from hicl.config import setting
 from hicl.errors import FrameError, HiclError
+from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.images import read_color, read_depth, read_intrinsics, read_pose
-from hicl.pipeline.datasets.scene import Camera, Frame, Points
+from hicl.pipeline.datasets.scannet import CLASSES
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, Source
 
 _COLOR = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Settings(PreprocessConfig):
+    """An own scan's."""
+
+    depth_scale: float = setting(1000.0, "Units of depth images a metre", above=0)
+    into_split: str = setting("train", "Split that the scenes go into; `hicl train` learns from train", recorded=False)
+
+
+def source(root: Path, settings: Settings) -> Source:
+    """The scenes below a root. Raises `HiclError` as `find_scenes`."""
+    scenes = find_scenes(root, settings.frame_step or 1, settings.depth_scale)
+    return Source("rgbd", root, [(scene, settings.into_split) for scene in scenes], CLASSES)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from hicl.cache.schema import NO_LABEL
+from hicl.config import setting
 from hicl.errors import FrameError, HiclError
+from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.images import read_color, read_depth, read_intrinsics, read_pose
-from hicl.pipeline.datasets.scene import Camera, Frame, Points, checked_pose
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, Source, checked_pose
 from hicl.pipeline.datasets.sens import SensFile
+from hicl.pipeline.teacher import MINIATURE
 
 # The benchmark's 20 classes and their NYU40 ids (ScanNet/ScanNet BenchmarkScripts; names as CLIP2Scene prompts them).
 CLASSES = (
@@ -46,6 +49,28 @@ _VAL_ROOMS = frozenset((
 ))  # fmt: skip
 _FIRST_TEST_ROOM = 707
 _SCENE_NAME = re.compile(r"scene(\d{4})_(\d{2})")
+
+
+@dataclass(frozen=True)
+class Settings(PreprocessConfig):
+    """ScanNet's own."""
+
+    split: str | None = setting(
+        None, "Only this split: train, val, test, or one with a list in ROOT", shown="all", recorded=False
+    )
+
+
+def source(root: Path, settings: Settings) -> Source:
+    """The scans below a root. Raises `HiclError` as `find_scenes`."""
+    scenes, missing = find_scenes(root, settings.split, settings.frame_step)
+    gone = f"{missing} scans of split {settings.split} are not below {root}; going on with the {len(scenes)} that are"
+    name = "miniature" if miniature_settings(root) else "scannet"
+    return Source(name, root, scenes, CLASSES, CLASSES, (gone,) if missing else ())
+
+
+def defaults(root: Path) -> dict[str, str]:
+    """A miniature's own teacher, where the root is one."""
+    return {"clip": MINIATURE, "weights": MINIATURE} if miniature_settings(root) else {}
 
 
 def official_split(scene: str) -> str:

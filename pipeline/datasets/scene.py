@@ -98,3 +98,19 @@ class Scene(Protocol):
     def frame_files(self) -> list[Path]:
         """Files that `frame` reads."""
         ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to preprocess.
+
+    scenes: each with its split. classes: prompted unless others are asked for. truth_classes: those that the data set's
+    ground truth is in, none without. notes: lines about the root that its user should know.
+    """
+
+    dataset: str
+    root: Path
+    scenes: list[tuple[Scene, str]]
+    classes: tuple[str, ...]
+    truth_classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

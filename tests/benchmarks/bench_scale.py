@@ -39,8 +39,8 @@ TEACHER = {"clip": MINIATURE, "weights": MINIATURE}
 CLASSES = ClassList.of(scannet.CLASSES)
 # VmHWM: getrusage's peak would be that of this process, where it is larger.
 _COMMAND = """
-import sys, hicl.cli
-try: hicl.cli.main()
+import sys, hicl.commands
+try: hicl.commands.main()
 finally: print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr)
 """
 

@@ -13,7 +13,7 @@ import torch
 from scans import tree, write_labels, write_scan
 from typer.testing import CliRunner
 
-from hicl import cli
+from hicl import commands
 from hicl.cache.reader import open_cache
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError
@@ -106,7 +106,7 @@ def test_a_killed_worker_loses_nothing(bucket, cluster, root, tmp_path, monkeypa
     classes.write_text("\n".join(CLASSES.names))
     command += ["--teacher", "labels", "--labels-dir", str(root.parent / "labels"), "--classes", str(classes)]
     before = objects(url)
-    result = CliRunner().invoke(cli.app, command)
+    result = CliRunner().invoke(commands.app, command)
     assert result.exit_code == 0 and f"0 scenes done, {SCENES} up to date" in result.output
     assert objects(url) == before
 

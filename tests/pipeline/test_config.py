@@ -3,20 +3,21 @@ import dataclasses
 import pytest
 
 from hicl.errors import HiclError
-from hicl.pipeline.config import PreprocessConfig, build
+from hicl.pipeline.config import build
+from hicl.pipeline.datasets.rgbd import Settings
 
 
 def from_toml(tmp_path, text, **overrides):
     path = tmp_path / "mine.toml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return build(path, overrides)
+    return build(Settings, path, overrides)
 
 
 def test_defaults():
-    assert build(None, {}) == PreprocessConfig()
-    assert build(None, {"sets": None, "frame_step": None}) == PreprocessConfig()
+    assert build(Settings, None, {}) == Settings()
+    assert build(Settings, None, {"sets": None, "frame_step": None}) == Settings()
     # The method's own numbers: METHOD 6, 1.2 and section 3.2 of the paper.
-    config = PreprocessConfig()
+    config = Settings()
     assert (config.k_threshold, config.min_size, config.max_gap, config.vote) == (0.01, 20, 0.05, "image")
     assert (config.clip, config.weights, config.dense) == ("ViT-B-16-quickgelu", "openai", "maskclip")
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -33,7 +34,7 @@ def test_the_command_line_goes_before_the_file(tmp_path):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("frame_steps = 5", "unknown key 'frame_steps'; known are frame_step"),
+        ("frame_steps = 5", "unknown key 'frame_steps'; did you mean 'frame_step'?"),
         ("[points]\nx = 1", "unknown key 'points'"),
         ("frame_step = true", "frame_step = True"),
         ("min_size = false", "min_size = False"),
@@ -58,26 +59,26 @@ def test_a_file_that_will_not_do(tmp_path, text, said):
 
 def test_missing(tmp_path):
     with pytest.raises(HiclError, match="none.toml: not a readable TOML"):
-        build(tmp_path / "none.toml", {})
+        build(Settings, tmp_path / "none.toml", {})
 
 
 @pytest.mark.parametrize("name", ["sets", "vote", "teacher"])
 def test_choices(tmp_path, name):
     with pytest.raises(HiclError, match=f"--{name} magic: unknown; known are"):
-        build(None, {name: "magic"})
+        build(Settings, None, {name: "magic"})
     with pytest.raises(HiclError, match=f"--{name} magic"):
         from_toml(tmp_path, f'{name} = "magic"')
 
 
 @pytest.mark.parametrize("name", ["frame_step", "k_threshold", "min_size", "max_gap", "short_side", "depth_scale"])
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
+@pytest.mark.parametrize("value", [0, -1])
 def test_ranges(name, value):
     with pytest.raises(HiclError, match=f"--{name.replace('_', '-')} .*: must be greater than 0"):
-        build(None, {name: value})
+        build(Settings, None, {name: value})
 
 
 def test_label_images_need_a_folder():
-    assert build(None, {"teacher": "labels", "labels_dir": "x"}).labels_dir == "x"
+    assert build(Settings, None, {"teacher": "labels", "labels_dir": "x"}).labels_dir == "x"
     for half in ({"teacher": "labels"}, {"labels_dir": "x"}):
         with pytest.raises(HiclError, match="--teacher labels and --labels-dir DIR go together"):
-            build(None, half)
+            build(Settings, None, half)

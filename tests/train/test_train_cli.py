@@ -2,11 +2,10 @@ import subprocess
 import sys
 
 import pytest
-import typer
 from synthetic_rooms import make_cache
 from typer.testing import CliRunner
 
-from hicl import train_cli
+from hicl import commands
 from hicl.errors import HiclError
 
 TINY = (
@@ -21,10 +20,7 @@ def cache(tmp_path_factory):
 
 
 def _run(*arguments):
-    app = typer.Typer()
-    for command in (train_cli.train, train_cli.evaluate, train_cli.table2, train_cli.curves, train_cli.features):
-        app.command()(command)
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    result = CliRunner().invoke(commands.app, [str(a) for a in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -32,7 +28,7 @@ def _run(*arguments):
 
 
 def test_importing_the_commands_imports_nothing_heavy():
-    code = "import sys, hicl.train_cli; print([m for m in ('torch', 'numba', 'zarr', 'numpy') if m in sys.modules])"
+    code = "import sys, hicl.commands; print([m for m in ('torch', 'numba', 'zarr', 'numpy') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
@@ -41,12 +37,11 @@ def test_from_training_to_the_papers_figures(cache, tmp_path):
     run = tmp_path / "V"
     every = ("--set", "schedule.evaluate_every=1")
     assert "next: hicl evaluate" in _run("train", "--cache", cache, "--exp", "v", "--out", run, *TINY, *every)
-    text = _run("evaluate", "--run", run, "--cache", cache)
+    text = _run("evaluate", "--model", run, "--cache", cache)
     assert "mIoU" in text and "400 labelled vertices of 2 val scans" in text and (run / "confusion-val.png").exists()
-    assert _run("curves", "--run", run, "--out", tmp_path / "6.png") and (tmp_path / "6.png").exists()
-    assert (
-        _run("features", "--run", run, "--cache", cache, "--out", tmp_path / "7.png") and (tmp_path / "7.png").exists()
-    )
+    assert _run("figure", "curves", "--model", run, "--out", tmp_path / "6.png") and (tmp_path / "6.png").exists()
+    assert _run("figure", "features", "--model", run, "--cache", cache, "--out", tmp_path / "7.png")
+    assert (tmp_path / "7.png").exists()
 
 
 def test_what_is_missing_is_said(cache, tmp_path):
@@ -56,7 +51,7 @@ def test_what_is_missing_is_said(cache, tmp_path):
         _run("train", "--cache", cache, "--resume")
     with pytest.raises(HiclError, match="must be key=value"):
         _run("train", "--cache", cache, "--exp", "I", "--set", "heads.tokens")
-    with pytest.raises(HiclError, match="experiment = 'VI'"):
+    with pytest.raises(HiclError, match="experiment VI: unknown"):
         _run("train", "--cache", cache, "--exp", "VI", "--out", tmp_path / "VI")
     with pytest.raises(HiclError, match="no such folder"):
         _run("train", "--cache", tmp_path / "none", "--exp", "I", "--out", tmp_path / "I")

@@ -1,12 +1,12 @@
-"""The trainer's commands: thin, and importing nothing heavy until they run."""
+"""The trainer's commands: `hicl train`, `evaluate`, `table2`. Nothing heavy is imported until they run."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hicl.commands.options import Cache, Device, Model, out
 from hicl.errors import HiclError
-from hicl.options import Cache
 
 Preset = Annotated[str | None, typer.Option(help="miniature (default) or scannet, the paper's.")]
 File = Annotated[Path | None, typer.Option("--config", help="TOML file with any of the settings.")]
@@ -15,7 +15,6 @@ Batch = Annotated[int | None, typer.Option(help="Scenes a step, over all process
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any other setting: key=value, e.g. heads.tokens=512.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
 def _overrides(settings: list[str] | None, **options) -> dict[str, object]:
@@ -37,7 +36,9 @@ def train(
     cache: Cache,
     exp: Annotated[str | None, typer.Option(help="I, II, III, IV or V of Table 2.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default 0.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; default work/<exp>-seed<seed>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The run's folder. [default: work/<exp>-seed<seed>]")
+    ] = None,
     preset: Preset = None,
     config: File = None,
     epochs: Epochs = None,
@@ -77,13 +78,13 @@ def train(
         distributed.stop()
     if leads:
         typer.echo(f"{out / 'model.safetensors'}: experiment {settled.experiment}, seed {settled.seed}")
-        typer.echo(f"next: hicl evaluate --run {out} --cache {cache}")
+        typer.echo(f"next: hicl evaluate --model {out} --cache {cache}")
 
 
 def evaluate(
-    run: Annotated[Path, typer.Option(help="A finished run's folder.")],
+    model: Model,
     cache: Cache,
-    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "val",
+    split: Annotated[str, typer.Option(help="Only scenes of this split.")] = "val",
     device: Device = "auto",
 ) -> None:
     """Per-class IoU, mIoU and accuracy on all labelled vertices of a split; writes them beside the model."""
@@ -91,8 +92,9 @@ def evaluate(
     from hicl.train import distributed, evaluate, figures, inference
 
     opened = open_cache(cache)
-    model = inference.load(run, distributed.start(device).device)
-    scores = evaluate.evaluate(model, opened, split, progress=True)
+    trained = inference.load(model, distributed.start(device).device)
+    run = model if model.is_dir() else model.parent
+    scores = evaluate.evaluate(trained, opened, split, progress=True)
     typer.echo(evaluate.report(scores))
     typer.echo(f"written: {evaluate.save(scores, run, opened)}")
     try:
@@ -103,7 +105,7 @@ def evaluate(
 
 def table2(
     cache: Cache,
-    out: Annotated[Path, typer.Option(help="Gets runs/, table2.json, table2.md and table2.png.")] = Path("results"),
+    out: out("Gets runs/, table2.json, table2.md and table2.png.") = Path("results"),
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each experiment, with seeds 0, 1, …")] = 1,
     preset: Preset = None,
     config: File = None,
@@ -122,30 +124,3 @@ def table2(
     results = ablation.table2(cache, settled, out, list(range(seeds)), jobs=jobs, device=device, say=typer.echo)
     typer.echo(ablation.markdown(results))
     typer.echo(f"written: {out / 'table2.json'}")
-
-
-def curves(
-    run: Annotated[list[Path], typer.Option(help="A run trained with schedule.evaluate_every; repeat for more.")],
-    out: Annotated[Path, typer.Option(help="The picture.")] = Path("results/figure6.png"),
-) -> None:
-    """mIoU over epochs of some runs (the paper's Fig. 6)."""
-    from hicl.train import figures
-
-    typer.echo(f"written: {figures.miou_over_epochs(run, out)}")
-
-
-def features(
-    run: Annotated[Path, typer.Option(help="A finished run's folder.")],
-    cache: Cache,
-    scene: Annotated[list[str] | None, typer.Option(help="Two scenes; default the first two of val.")] = None,
-    out: Annotated[Path, typer.Option(help="The picture.")] = Path("results/figure7.png"),
-    device: Device = "auto",
-) -> None:
-    """t-SNE of the features of two scenes and of their union (the paper's Fig. 7)."""
-    from hicl.cache.reader import open_cache
-    from hicl.train import distributed, figures, inference
-
-    opened = open_cache(cache)
-    model = inference.load(run, distributed.start(device).device)
-    scenes = scene or opened.scene_ids("val")[:2]
-    typer.echo(f"written: {figures.feature_map(model, opened, scenes, out)}")

@@ -1,0 +1,143 @@
+"""From scans to a cache: `hicl miniature`, `hicl preprocess`, `hicl relabel`, `hicl report`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from hicl.commands.options import (
+    Cache,
+    Classes,
+    Clip,
+    Device,
+    Scheduler,
+    Weights,
+    Workers,
+    cluster,
+    everywhere,
+    out,
+    say,
+    with_settings,
+)
+
+
+def miniature(
+    out: out("Folder to write to, in ScanNet's layout."),
+    scenes: Annotated[int, typer.Option(help="Number of rooms; the last quarter is the split val.")] = 80,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    workers: Workers = None,
+) -> None:
+    """Write procedural furnished rooms in ScanNet's own layout: scans to try everything on."""
+    from tqdm import tqdm
+
+    from hicl.pipeline.miniature.scan import write_dataset
+    from hicl.processes import cores
+
+    with tqdm(total=scenes, unit="room", disable=None) as bar:
+        write_dataset(out, scenes, seed, workers=workers or cores(), progress=lambda _: bar.update())
+    say(f"{scenes} rooms in {out}; next: hicl preprocess miniature --root {out} --out CACHE")
+
+
+class Datasets(TyperGroup):
+    """`hicl preprocess`: a command for each data set, made of its file when it is asked for."""
+
+    def list_commands(self, ctx) -> list[str]:
+        from hicl.pipeline.datasets import DATASETS
+
+        return list(DATASETS)
+
+    def get_command(self, ctx, cmd_name: str):
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        app = typer.Typer(rich_markup_mode=None, add_completion=False)
+        app.command(cmd_name)(_preprocess(cmd_name))
+        return typer.main.get_command(app)
+
+
+def _preprocess(name: str) -> Callable:
+    from hicl.pipeline import datasets
+
+    dataset = datasets.load(name)
+
+    @with_settings(dataset.Settings)
+    def preprocess(
+        root: Annotated[Path, typer.Option(help="Folder that holds the scans.")],
+        out: Annotated[
+            str, typer.Option("-o", "--out", help="The cache, made or brought up to date: a folder, or a URL.")
+        ],
+        given: dict,
+        config: Annotated[
+            Path | None,
+            typer.Option(help="TOML file of settings, as `hicl config preprocess` prints; options here win."),
+        ] = None,
+        workers: Workers = None,
+        scheduler: Scheduler = None,
+        device: Device = "auto",
+    ) -> None:
+        from hicl.pipeline.config import build
+        from hicl.pipeline.prompts import ClassList, parse_classes
+        from hicl.pipeline.run import preprocess
+
+        own = dataset.defaults(root) if hasattr(dataset, "defaults") else None
+        settings = build(dataset.Settings, config, given, own)
+        source = dataset.source(root.absolute(), settings)  # by this name other machines' workers look for it
+        for note in source.notes:
+            say(note)
+        classes = parse_classes(settings.classes) if settings.classes else ClassList.of(source.classes)
+        with cluster(scheduler, workers) as executor:
+            summary = preprocess(source, everywhere(out), settings, classes, workers, device, say, executor)
+        passed_over = sum(len(frames) for frames in summary.skipped.values())
+        say(
+            f"{len(summary.done)} scenes done, {len(summary.unchanged)} up to date, {len(summary.failed)} failed, "
+            f"{passed_over} frames skipped; cache: {out}"
+        )
+        for scene, frames in sorted(summary.skipped.items()):
+            for reason in list(frames.values())[:3]:
+                say(f"  skipped in {scene}: {reason}")
+        _end(summary)
+
+    preprocess.__doc__ = dataset.__doc__.splitlines()[0]
+    return preprocess
+
+
+def _end(summary) -> None:
+    for error in summary.failed.values():
+        say(f"hicl: error: {error}")
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def relabel(
+    cache: Cache,
+    classes: Classes,
+    vote: Annotated[str | None, typer.Option(help="image or scene. [default: as it was]")] = None,
+    clip: Clip = None,
+    weights: Weights = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    device: Device = "auto",
+) -> None:
+    """Other words for a cache, without its images; `hicl train` then learns them."""
+    from hicl.pipeline.prompts import parse_classes
+    from hicl.pipeline.relabel import relabel
+
+    words = parse_classes(classes)
+    with cluster(scheduler, workers) as executor:
+        summary = relabel(everywhere(cache), words, vote, clip, weights, workers, device, executor)
+    typer.echo(f"{len(summary.done)} scenes relabelled, {len(summary.unchanged)} up to date; cache: {cache}")
+    _end(summary)
+
+
+def report_labels(
+    cache: Cache,
+    split: Annotated[str | None, typer.Option(help="Only scenes of this split. [default: all]")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file as well.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write a picture of one room to this PNG.")] = None,
+    scene: Annotated[str | None, typer.Option(help="The room of the picture. [default: the first]")] = None,
+) -> None:
+    """Accuracy and mIoU of the pseudo-labels, raw and voted, and what the sets could reach."""
+    from hicl.pipeline import report
+
+    typer.echo(report.labels(cache, split, json_file, picture, scene))
