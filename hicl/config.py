@@ -195,6 +195,17 @@ def to_toml(config: Any, comments: bool = False) -> str:
     return "\n".join(lines).strip() + "\n"
 
 
+def to_markdown(kind: type) -> str:
+    """A table of the settings of a dataclass."""
+    lines = ["| setting | default | |", "|---|---|---|"]
+    for setting in settings_of(kind):
+        about, default = setting.about, setting.about.shown or f"`{_toml(setting.default)}`"
+        choices = f" ({', '.join(about.choices)})" if about.choices else ""
+        unit = f", in {about.unit}" if about.unit else ""
+        lines.append(f"| `{setting.key}` | {default} | {about.help}{choices}{unit} |")
+    return "\n".join(lines) + "\n"
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()

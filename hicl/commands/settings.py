@@ -5,27 +5,35 @@ from typing import Annotated
 
 import typer
 
-from hicl.config import settings_of, to_toml
+from hicl.config import settings_of, to_markdown, to_toml
 from hicl.train.config import Config, load
 
+Markdown = Annotated[
+    bool, typer.Option("--markdown", help="A table instead, as in docs/settings.md.")
+]
 DataSet = Annotated[str, typer.Argument(help="A data set of `hicl preprocess`.")]
 
 
-def preprocess(dataset: DataSet = "scannet") -> None:
+def preprocess(dataset: DataSet = "scannet", markdown: Markdown = False) -> None:
     """The settings of `hicl preprocess DATASET`."""
     from hicl.errors import HiclError
     from hicl.pipeline import datasets
 
     if dataset not in datasets.DATASETS:
         raise HiclError(f"{dataset}: no data set; there are {', '.join(datasets.DATASETS)}")
-    typer.echo(to_toml(datasets.load(dataset).Settings(), comments=True), nl=False)
+    typer.echo(_page(datasets.load(dataset).Settings(), markdown), nl=False)
 
 
 def train(
     preset: Annotated[str, typer.Option(help="miniature, or scannet: the paper's.")] = "miniature",
+    markdown: Markdown = False,
 ) -> None:
     """The settings of `hicl train`, with the values of a preset."""
-    typer.echo(to_toml(load(preset), comments=True), nl=False)
+    typer.echo(_page(load(preset), markdown), nl=False)
+
+
+def _page(config: object, markdown: bool) -> str:
+    return to_markdown(type(config)) if markdown else to_toml(config, comments=True)
 
 
 def _listed() -> str:
