@@ -1,16 +1,16 @@
-"""What a run trains: the network, the correlation heads of its experiment, and their optimisers."""
+"""What a run trains: the network, the heads of its objective, and their optimisers."""
 
 import math
 from pathlib import Path
 
 import torch
 
-from hicl.devices import computes_bf16
 from hicl.errors import HiclError
-from hicl.train import checkpoint, losses, minkunet
-from hicl.train.config import EXPERIMENTS, Config, phase_epochs
-from hicl.train.correlation import CorrelationHead, across_scenes, within_scenes
+from hicl.train import checkpoint, minkunet
+from hicl.train.config import Config
 from hicl.train.distributed import Group
+from hicl.train.objectives import Inputs
+from hicl.train.objectives.hicl import Hicl
 from hicl.train.stream import Batch
 
 
@@ -25,20 +25,13 @@ class Learner:
 
     def __init__(self, config: Config, text: torch.Tensor, group: Group):
         self.config, self.group = config, group
-        self.experiment = EXPERIMENTS[config.experiment]
-        self.attention_epoch, self.feedback_epoch = phase_epochs(config.schedule)
         self.text = text.to(group.device)
         width = text.shape[1]
         # A seed of its own for each module: the network starts equal in all five experiments.
         torch.manual_seed(config.seed)
         net = group.synchronise_norms(minkunet.build(config.model, width, group.device))
-        self.modules = {"net": net}
-        for offset, (name, wanted) in enumerate(
-            (("intra", self.experiment.intra), ("inter", self.experiment.inter)), start=1
-        ):
-            torch.manual_seed(config.seed + offset * 1_000_003)
-            if wanted:
-                self.modules[name] = CorrelationHead(width, config.heads).to(group.device)
+        self.objective = Hicl(config, width, group)
+        self.modules = {"net": net} | self.objective.heads
         optim = config.optim
         self.sgd = torch.optim.SGD(
             net.parameters(),
@@ -48,23 +41,14 @@ class Learner:
             weight_decay=optim.weight_decay,
         )
         self.sgd_names = [name for name, _ in net.named_parameters()]
-        heads = [(f"{m}.{n}", p) for m in ("intra", "inter") if m in self.modules for n, p in self._named(m)]
+        heads = [(f"{m}.{n}", p) for m, head in self.objective.heads.items() for n, p in head.named_parameters()]
         self.adamw_names = [name for name, _ in heads]
         self.adamw = None
         if heads:
             self.adamw = torch.optim.AdamW(
                 [p for _, p in heads], lr=optim.head_lr, weight_decay=optim.head_weight_decay
             )
-        self.wrapped = {name: group.wrap(module) for name, module in self.modules.items()}
-        self.bf16 = optim.bf16 == "on" or (optim.bf16 == "auto" and computes_bf16(group.device.type))
-
-    def _named(self, module: str):
-        return self.modules[module].named_parameters()
-
-    def active(self, epoch: int) -> tuple[bool, bool]:
-        """Whether (L̂_ce, L_kl) are on in this epoch, counted from 0."""
-        attention = self.experiment.intra and epoch >= self.attention_epoch
-        return attention, self.experiment.feedback and epoch >= self.feedback_epoch
+        self.wrapped = group.wrap(net)
 
     def set_rates(self, epoch: int) -> tuple[float, float]:
         """One cosine over all epochs for both optimisers, stepped by epoch, down to 0 (METHOD 7.2 row 17)."""
@@ -76,31 +60,13 @@ class Learner:
         return rates
 
     def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The active losses of a batch, unweighted: {ce, intra, inter, kl} (Eq. 1, 4, 4, 8).
+        """The active losses of a batch by name, unweighted.
 
         Each is this process' sum over the number of points of all processes, times the number of processes: their
         average over processes, which is how DistributedDataParallel averages gradients, is the loss of the whole batch.
         """
-        attention, feedback = self.active(batch.epoch)
-        f_Vd = self.wrapped["net"](batch.coords, batch.features, len(batch.scenes), batch.grid)
-        terms = {"ce": losses.pair_cross_entropy(f_Vd @ self.text.T, batch.histogram)}
-        if attention:
-            tokens_BMd = f_Vd[batch.tokens]
-            label_T = batch.token_label.flatten()
-            with torch.autocast(batch.coords.device.type, torch.bfloat16, enabled=self.bf16):
-                refined = within_scenes(self.wrapped["intra"], tokens_BMd)
-                outputs = {"intra": refined}
-                if "inter" in self.wrapped:
-                    source = refined if self.config.heads.inter_input == "intra" else tokens_BMd
-                    refined = self.group.own(across_scenes(self.wrapped["inter"], self.group.gather(source)))
-                    outputs["inter"] = refined
-            for name, output in outputs.items():
-                logits = output.float().flatten(0, 1) @ self.text.T
-                terms[name] = losses.token_cross_entropy(logits, label_T)
-            if feedback:
-                flat = tokens_BMd.flatten(0, 1), refined.float().flatten(0, 1)
-                terms["kl"] = losses.feedback_divergence(*flat, self.config.loss, self.text)
-        return {name: self._mean(*term) for name, term in terms.items()}
+        f_Vd = self.wrapped(batch.coords, batch.features, len(batch.scenes), batch.grid)
+        return {name: self._mean(*term) for name, term in self.objective.terms(Inputs(f_Vd, self.text, batch)).items()}
 
     def _mean(self, total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         return total * (self.group.world / self.group.total(count).clamp(min=1))
@@ -121,7 +87,7 @@ class Learner:
             for optimiser in (self.sgd, self.adamw):
                 if optimiser:
                     optimiser.zero_grad(set_to_none=True)
-            losses.objective(terms, self.config.loss).backward()
+            self.objective.total(terms).backward()
             self.sgd.step()
             if self.adamw and len(terms) > 1:
                 self.adamw.step()

@@ -21,7 +21,6 @@ from hicl.processes import compiling
 from hicl.train import kernels
 from hicl.train.augment import augment
 from hicl.train.config import HeadConfig, StreamConfig
-from hicl.train.correlation import sample_tokens
 from hicl.train.kernels import (
     grid_shape,
     label_histogram,
@@ -31,15 +30,17 @@ from hicl.train.kernels import (
     voxelise,
     warm_up,
 )
+from hicl.train.tokens import sample_tokens
 
 
 @dataclass
 class Batch:
     """Some scenes' voxels and what their pairs say. V voxels, B scenes, M tokens a scene, C classes.
 
-    coords [V, 4] int32: scene, x, y, z. features [V, 3] float32. histogram [V, C] int32: pairs of each class.
-    tokens [B, M] int64: rows of the sampled voxels. token_label [B, M] int64, 255 = none. voxels: number of each
-    scene. grid: extent of the sparse tensor. points: number of points behind the voxels. views: chosen of each scene.
+    coords [V, 4] int32: scene, x, y, z. features [V, 3] float32. histogram [V, C] int32: pairs of each class. sets [V]
+    int32: the set of each voxel, counted in its scene. tokens [B, M] int64: rows of the sampled voxels. token_label
+    [B, M] int64, 255 = none. voxels: number of each scene. grid: extent of the sparse tensor. points: number of points
+    behind the voxels. views: chosen of each scene.
     """
 
     scenes: list[str]
@@ -47,6 +48,7 @@ class Batch:
     coords: torch.Tensor
     features: torch.Tensor
     histogram: torch.Tensor
+    sets: torch.Tensor
     tokens: torch.Tensor
     token_label: torch.Tensor
     voxels: list[int]
@@ -65,7 +67,7 @@ class Batch:
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, change) -> "Batch":
-        names = ("coords", "features", "histogram", "tokens", "token_label")
+        names = ("coords", "features", "histogram", "sets", "tokens", "token_label")
         return replace(self, **{name: change(getattr(self, name)) for name in names})
 
 
@@ -142,6 +144,7 @@ def make_batch(cache, source: Source, epoch: int, numbers: list[int]) -> Batch:
         coords=torch.from_numpy(coords),
         features=torch.from_numpy(np.concatenate([p["features"] for p in parts])),
         histogram=torch.from_numpy(np.concatenate([p["histogram"] for p in parts])),
+        sets=torch.from_numpy(np.concatenate([p["sets"] for p in parts])),
         tokens=torch.from_numpy(np.stack([p["tokens"] + start[i] for i, p in enumerate(parts)])),
         token_label=torch.from_numpy(np.stack([p["token_label"] for p in parts])),
         voxels=[len(p["coords"]) for p in parts],
@@ -183,6 +186,7 @@ def _sample(cache, source: Source, epoch: int, number: int) -> dict:
         "coords": coords,
         "features": voxel_colours(colour, representative, voxel_of_point, config.colour),
         "histogram": histogram,
+        "sets": sets[representative],
         "tokens": tokens,
         "token_label": token_label,
         "points": len(xyz),

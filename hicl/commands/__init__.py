@@ -1,45 +1,56 @@
 """The command line: one thin command a verb. Heavy imports stay inside the commands, so that --help is instant."""
 
 import sys
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from hicl import __version__
 from hicl.commands import figures, preprocess, scans, settings, training
 from hicl.commands.options import say
 from hicl.errors import HiclError
 
-# As rich's markup, a "[default: …]" in a help text would vanish.
-_PLAIN = {"no_args_is_help": True, "rich_markup_mode": None}
 
-app = typer.Typer(
-    help="Label-free 3D semantic segmentation: HICL (CVPR 2024), from raw scans to a trained network.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    **_PLAIN,
-)
-app.add_typer(
-    typer.Typer(cls=preprocess.Datasets, help="Raw scans to a cache of points, sets and labels.", **_PLAIN),
-    name="preprocess",
-)
-report_app = typer.Typer(help="How good what is in a cache is.", **_PLAIN)
-report_app.command("labels")(preprocess.report_labels)
-app.add_typer(report_app, name="report")
-figure_app = typer.Typer(help="Pictures for a paper, drawn without a display.", **_PLAIN)
-for command in (figures.scene, figures.curves, figures.features):
-    figure_app.command()(command)
-app.add_typer(figure_app, name="figure")
-config_app = typer.Typer(help="Every setting with its default, help and unit, as TOML for --config.", **_PLAIN)
-for name, command in {"preprocess": settings.preprocess, "train": settings.train}.items():
-    config_app.command(name)(command)
-app.add_typer(config_app, name="config")
-for command in (
-    *(preprocess.miniature, preprocess.relabel, training.evaluate, training.table2),
-    *(scans.predict, scans.search, scans.export, scans.view),
-):
-    app.command()(command)
+def _group(help: str, commands: Mapping[str, Callable] = {}, cls: type[TyperGroup] | None = None) -> typer.Typer:
+    # As rich's markup, a "[default: …]" in a help text would vanish.
+    group = typer.Typer(
+        help=help,
+        cls=cls,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name, command in commands.items():
+        group.command(name)(command)
+    return group
+
+
+app = _group("Label-free 3D semantic segmentation: HICL (CVPR 2024), from raw scans to a trained network.")
+for name, group in {
+    "preprocess": _group("Raw scans to a cache of points, sets and labels.", cls=preprocess.Datasets),
+    "report": _group("How good what is in a cache is.", {"labels": preprocess.report_labels}),
+    "figure": _group(
+        "Pictures for a paper, drawn without a display.",
+        {"scene": figures.scene, "curves": figures.curves, "features": figures.features},
+    ),
+    "config": _group(
+        "Every setting with its default, help and unit, as TOML for --config.",
+        {"preprocess": settings.preprocess, "train": settings.train},
+    ),
+}.items():
+    app.add_typer(group, name=name)
+app.command()(preprocess.miniature)
+app.command()(preprocess.relabel)
 app.command(epilog=settings.LISTED)(training.train)
+app.command()(training.evaluate)
+app.command()(training.table2)
+app.command()(scans.predict)
+app.command()(scans.search)
+app.command()(scans.export)
+app.command()(scans.view)
 
 
 def _version(wanted: bool) -> None:

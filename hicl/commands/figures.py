@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from hicl.commands.options import Cache, Device, Model, OptionalModel, Scene, out
+from hicl.commands.options import Cache, Device, Model, OptionalModel, PictureOut, Scene
 
 
 def scene(
     cache: Cache,
-    out: out("The .png to write."),
+    out: PictureOut,
     scene: Scene = None,
     model: OptionalModel = None,
     device: Device = "auto",
@@ -23,7 +23,7 @@ def scene(
 
 def curves(
     model: Annotated[list[Path], typer.Option(help="A run's folder, or all runs of a Table 2; repeat for more.")],
-    out: out("The picture.") = Path("results/figure6.png"),
+    out: PictureOut = Path("results/figure6.png"),
 ) -> None:
     """mIoU over the epochs of some runs (the paper's Fig. 6)."""
     from hicl.train import figures
@@ -35,7 +35,7 @@ def features(
     model: Model,
     cache: Cache,
     scene: Annotated[list[str] | None, typer.Option(help="Two scenes. [default: the first two of val]")] = None,
-    out: out("The picture.") = Path("results/figure7.png"),
+    out: PictureOut = Path("results/figure7.png"),
     device: Device = "auto",
 ) -> None:
     """t-SNE of the features of two scenes and of their union (the paper's Fig. 7)."""

@@ -19,6 +19,8 @@ Model = Annotated[Path, typer.Option("--model", help="A trained run's folder, or
 OptionalModel = Annotated[
     Path | None, typer.Option("--model", help="A trained run's folder, or its model.safetensors. [default: none]")
 ]
+PlyOut = Annotated[Path, typer.Option("-o", "--out", help="The .ply to write.")]
+PictureOut = Annotated[Path, typer.Option("-o", "--out", help="The .png to write.")]
 Classes = Annotated[
     str, typer.Option("--classes", help="Names behind commas, or a file with a class a line, synonyms behind commas.")
 ]
@@ -30,11 +32,6 @@ Workers = Annotated[
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Let the workers of this Dask scheduler do it, tcp://HOST:PORT.")]
 Device = Annotated[str, typer.Option(help="Where the networks run: auto, cpu or cuda.")]
-
-
-def out(help: str) -> Any:
-    """The type of a command's -o/--out."""
-    return Annotated[Path, typer.Option("-o", "--out", help=help)]
 
 
 def say(text: str) -> None:

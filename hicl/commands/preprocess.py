@@ -17,14 +17,13 @@ from hicl.commands.options import (
     Workers,
     cluster,
     everywhere,
-    out,
     say,
     with_settings,
 )
 
 
 def miniature(
-    out: out("Folder to write to, in ScanNet's layout."),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write to, in ScanNet's layout.")],
     scenes: Annotated[int, typer.Option(help="Number of rooms; the last quarter is the split val.")] = 80,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     workers: Workers = None,

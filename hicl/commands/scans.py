@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hicl.commands.options import Clip, Device, Model, OptionalModel, Scale, Scene, Weights, out
+from hicl.commands.options import Clip, Device, Model, OptionalModel, PlyOut, Scale, Scene, Weights
 from hicl.errors import HiclError
 
 Scan = Annotated[Path, typer.Argument(help="A coloured mesh or cloud, .ply, in metres, z up.")]
@@ -14,7 +14,7 @@ Scan = Annotated[Path, typer.Argument(help="A coloured mesh or cloud, .ply, in m
 def predict(
     scan: Scan,
     model: Model,
-    out: out("The .ply to write."),
+    out: PlyOut,
     classes: Annotated[
         str | None, typer.Option(help="Names behind commas, or a file with a class a line. [default: the model's]")
     ] = None,
@@ -33,7 +33,7 @@ def predict(
 
 def search(
     words: Annotated[list[str], typer.Argument(help='[SCAN] "somewhere to sit": a scan with --model, and the text.')],
-    out: out("The .ply to write."),
+    out: PlyOut,
     cache: Annotated[str | None, typer.Option(help="Search a scene of this cache, by its images.")] = None,
     scene: Scene = None,
     model: Annotated[Path | None, typer.Option(help="Search the scan with this model, without images.")] = None,
@@ -49,15 +49,15 @@ def search(
         raise HiclError("--scene goes with --cache, --scale with --model")
     from hicl.predict import load_model, search_cache, search_file
 
-    if cache:
-        typer.echo(search_cache(cache, scene, words[0], out, clip, weights))
+    if model is None:
+        typer.echo(search_cache(str(cache), scene, words[0], out, clip, weights))
     else:
         typer.echo(search_file(Path(words[0]), load_model(model, device), words[1], out, scale, clip, weights))
 
 
 def export(
     cache: Annotated[str, typer.Option(help="A cache of `hicl preprocess`: a folder, or a URL.")],
-    out: out("The .ply to write."),
+    out: PlyOut,
     scene: Scene = None,
     model: OptionalModel = None,
     device: Device = "auto",

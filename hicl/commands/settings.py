@@ -8,9 +8,7 @@ import typer
 from hicl.config import settings_of, to_markdown, to_toml
 from hicl.train.config import Config, load
 
-Markdown = Annotated[
-    bool, typer.Option("--markdown", help="A table instead, as in docs/settings.md.")
-]
+Markdown = Annotated[bool, typer.Option("--markdown", help="A table instead, as in docs/settings.md.")]
 DataSet = Annotated[str, typer.Argument(help="A data set of `hicl preprocess`.")]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hicl.commands.options import Cache, Device, Model, out
+from hicl.commands.options import Cache, Device, Model
 from hicl.errors import HiclError
 
 Preset = Annotated[str | None, typer.Option(help="miniature (default) or scannet, the paper's.")]
@@ -105,7 +105,9 @@ def evaluate(
 
 def table2(
     cache: Cache,
-    out: out("Gets runs/, table2.json, table2.md and table2.png.") = Path("results"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Gets runs/, table2.json, table2.md and table2.png.")] = Path(
+        "results"
+    ),
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each experiment, with seeds 0, 1, …")] = 1,
     preset: Preset = None,
     config: File = None,

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from hicl.errors import HiclError
 from hicl.train.config import HeadConfig, LossConfig
-from hicl.train.correlation import CorrelationHead, PlainBlock, across_scenes, sample_tokens, within_scenes
-from hicl.train.losses import feedback_divergence, token_cross_entropy
+from hicl.train.objectives.correlation import CorrelationHead, PlainBlock, across_scenes, within_scenes
+from hicl.train.objectives.losses import feedback_divergence, token_cross_entropy
+from hicl.train.tokens import sample_tokens
 
 WIDTH, TOKENS, CLASSES = 16, 7, 5
 

@@ -4,7 +4,8 @@ import torch
 from torch.nn import functional as F
 
 from hicl.train.config import LossConfig
-from hicl.train.losses import feedback_divergence, objective, pair_cross_entropy, token_cross_entropy
+from hicl.train.objectives.hicl import weigh
+from hicl.train.objectives.losses import feedback_divergence, pair_cross_entropy, token_cross_entropy
 
 
 def test_pair_loss_and_its_gradient_equal_the_sum_over_pairs():
@@ -48,12 +49,12 @@ def test_feedback_is_the_divergence_it_says_and_moves_only_the_student(space, di
 
 def test_objective_is_the_plain_mean_of_the_active_terms():
     terms = {"ce": torch.tensor(3.0)}
-    assert objective(terms, LossConfig()) == 3
+    assert weigh(terms, LossConfig()) == 3
     terms["intra"] = torch.tensor(2.0)
-    assert objective(terms, LossConfig()) == 2.5
+    assert weigh(terms, LossConfig()) == 2.5
     terms["inter"] = torch.tensor(1.0)
-    assert objective(terms, LossConfig()) == (3 + 1.5) / 2
+    assert weigh(terms, LossConfig()) == (3 + 1.5) / 2
     terms["kl"] = torch.tensor(0.3)
-    assert torch.isclose(objective(terms, LossConfig()), torch.tensor((3 + 1.5 + 0.3) / 3))
-    assert torch.isclose(objective(terms, LossConfig(kl_weight=10)), torch.tensor((3 + 1.5 + 3) / 3))
-    assert torch.isclose(objective(terms, LossConfig(mean_over="labels")), torch.tensor((3 + 1.5) / 2 + 0.3))
+    assert torch.isclose(weigh(terms, LossConfig()), torch.tensor((3 + 1.5 + 0.3) / 3))
+    assert torch.isclose(weigh(terms, LossConfig(kl_weight=10)), torch.tensor((3 + 1.5 + 3) / 3))
+    assert torch.isclose(weigh(terms, LossConfig(mean_over="labels")), torch.tensor((3 + 1.5) / 2 + 0.3))

@@ -1,15 +1,11 @@
-"""The three losses of HICL (Eq. 1, 4 and 8), each a mean over its own points, and their mean.
-
-Every loss comes as (sum, count): many processes add up both before they divide, and then agree with one.
-"""
+"""The losses of HICL (Eq. 1, 4 and 8), each over its own points."""
 
 import torch
 from torch.nn import functional as F
 
 from hicl.cache.schema import NO_LABEL
 from hicl.train.config import LossConfig
-
-Term = tuple[torch.Tensor, torch.Tensor]
+from hicl.train.objectives import Term
 
 
 def pair_cross_entropy(logits_VC: torch.Tensor, histogram_VC: torch.Tensor) -> Term:
@@ -49,24 +45,3 @@ def feedback_divergence(student: torch.Tensor, teacher: torch.Tensor, config: Lo
         p, q = q, p
     total = F.kl_div(p, q, reduction="sum", log_target=True) * config.kl_temperature**2
     return total, total.new_tensor(float(len(student)))
-
-
-def objective(terms: dict[str, torch.Tensor], config: LossConfig) -> torch.Tensor:
-    """The mean of the active terms of {ce, intra, inter, kl} ("we use the average of the losses at each stage").
-
-    Intra and inter are one term, L̂_ce, the mean of both outputs (METHOD 7.2 row 4). With weights other than 1 the
-    mean is over the weighted terms and still divided by their number.
-
-    A divergence near 0 in a mean of three takes a third off the gradient of the other two, as a lower learning rate
-    would; `mean_over` = "labels" leaves them their weight.
-    """
-    active = [terms["ce"]]
-    attended = [terms[name] for name in ("intra", "inter") if name in terms]
-    if attended:
-        active.append(config.token_weight * torch.stack(attended).mean())
-    if "kl" in terms:
-        feedback = config.kl_weight * terms["kl"]
-        if config.mean_over == "labels":
-            return torch.stack(active).mean() + feedback
-        active.append(feedback)
-    return torch.stack(active).mean()

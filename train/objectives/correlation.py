@@ -1,37 +1,15 @@
-"""Intra-scene and inter-scene correlation: the two transformers of Eq. 3 to 7, and the tokens they see.
+"""Intra-scene and inter-scene correlation: the two transformers of Eq. 3 to 7.
 
 Shapes: B scenes, M tokens a scene, d channels. The intra head gets [B, M, d], so that attention can't leave a scene;
 the inter head gets the same tokens as [1, B M, d]. Neither is part of a saved model.
 """
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from hicl.errors import HiclError
 from hicl.train.config import HeadConfig
-
-
-def sample_tokens(set_id: np.ndarray, n_tokens: int, rng: np.random.Generator) -> np.ndarray:
-    """Systematic stratified sampling: M_i = M N_i / N points of every set i in expectation, exactly M in all.
-
-    The paper gives the quota and no rounding. Rounding down leaves 89 to 96 % of the sets of a real scene empty and
-    returns 600 to 820 of 1024 tokens (METHOD 7.2 row 10); here every set gets its quota rounded up or down, at random
-    with the right expectation.
-
-    Args:
-        set_id: [N] int, set of each voxel.
-        n_tokens: M. Where a scene has fewer voxels, some are taken more than once.
-
-    Returns:
-        [M] int64 voxel numbers, in order of their sets.
-    """
-    shuffled = rng.permutation(len(set_id))
-    order = shuffled[np.argsort(set_id[shuffled], kind="stable")]
-    position = (rng.random() + np.arange(n_tokens)) * (len(order) / n_tokens)
-    # Rounding in the last product may reach N itself.
-    return order[np.minimum(position.astype(np.int64), len(order) - 1)]
 
 
 class VitBlock(nn.Module):
