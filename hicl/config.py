@@ -50,14 +50,18 @@ class Setting:
     default: Any
     about: About
 
+    def what(self) -> str:
+        """Help with choices and unit, on one line."""
+        choices = f" ({', '.join(self.about.choices)})" if self.about.choices else ""
+        return f"{self.about.help}{choices}{f', in {self.about.unit}' if self.about.unit else ''}"
+
+    def shown(self) -> str:
+        """The default, as a page shows it."""
+        return self.about.shown or _toml(self.default).strip('"')
+
     def describe(self) -> str:
-        """Help with choices, unit and default, on one line."""
-        parts = [self.about.help]
-        if self.about.choices:
-            parts.append(f" ({', '.join(self.about.choices)})")
-        if self.about.unit:
-            parts.append(f", in {self.about.unit}")
-        return f"{''.join(parts)}. [default: {self.about.shown or _toml(self.default).strip(chr(34))}]"
+        """What it is, and its default."""
+        return f"{self.what()}. [default: {self.shown()}]"
 
 
 def setting(default: Any, help: str, **about: Any) -> Any:
@@ -193,17 +197,6 @@ def to_toml(config: Any, comments: bool = False) -> str:
         elif value is not None:
             lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines).strip() + "\n"
-
-
-def to_markdown(kind: type) -> str:
-    """A table of the settings of a dataclass."""
-    lines = ["| setting | default | |", "|---|---|---|"]
-    for setting in settings_of(kind):
-        about, default = setting.about, setting.about.shown or f"`{_toml(setting.default)}`"
-        choices = f" ({', '.join(about.choices)})" if about.choices else ""
-        unit = f", in {about.unit}" if about.unit else ""
-        lines.append(f"| `{setting.key}` | {default} | {about.help}{choices}{unit} |")
-    return "\n".join(lines) + "\n"
 
 
 def _toml(value: Any) -> str:

@@ -237,7 +237,7 @@ def test_a_scan_is_searched_by_the_cosine_of_its_features(model, tiny_clip, tmp_
 
 def test_the_pythons_way_in_is_what_the_readme_says(tmp_path):
     """The example of the README, as it stands there."""
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    readme = (Path(__file__).parent.parent / "docs" / "predict.md").read_text()
     example = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "load_model" in code)
     assert len(example.splitlines()) <= 20
     (tmp_path / "runs/V").mkdir(parents=True)
