@@ -25,20 +25,23 @@ def pyplot():
 def miou_over_epochs(runs: list[Path], out: Path) -> Path:
     """Fig. 6: validation mIoU over epochs of some runs, from their `log.csv`.
 
+    Args:
+        runs: their folders; the folder of a Table 2 stands for all of its runs.
+
     Raises:
         HiclError: a run without log, or that was never evaluated while training.
     """
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for run in runs:
+    for run in (run for given in runs for run in sorted((Path(given) / "runs").glob("*")) or [Path(given)]):
         try:
-            with (Path(run) / "log.csv").open(encoding="utf-8", newline="") as file:
+            with (run / "log.csv").open(encoding="utf-8", newline="") as file:
                 rows = [row for row in csv.DictReader(file) if row["miou"]]
         except OSError as error:
             raise HiclError(f"{run}: no log.csv to draw from: {error.strerror}") from None
         if not rows:
             raise HiclError(f"{run}: was not evaluated while training; train with --set schedule.evaluate_every=10")
-        axes.plot([int(r["epoch"]) for r in rows], [float(r["miou"]) for r in rows], "o-", label=Path(run).name)
+        axes.plot([int(r["epoch"]) for r in rows], [float(r["miou"]) for r in rows], "o-", label=run.name)
     axes.set(xlabel="epoch", ylabel="mIoU, %")
     axes.legend()
     return _save(plt, figure, out)

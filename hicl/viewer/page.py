@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hicl.files import replacing
-from hicl.viewer.server import Stage, legend, serve, stop
+from hicl.viewer.server import Stage, legend_html, serve, stop
 
 if TYPE_CHECKING:
     from hicl.viewer.layers import Cloud
@@ -30,7 +30,7 @@ def write_page(cloud: "Cloud", file: Path, layer: str | None = None) -> str:
 
 
 def _overlay(cloud: "Cloud", first: str) -> str:
-    legends = {name: legend(layer) for name, layer in cloud.layers.items()}
+    legends = {name: legend_html(layer) for name, layer in cloud.layers.items()}
     state = {"title": cloud.title, "legends": legends, "first": first, "cameras": bool(cloud.views)}
     return _OVERLAY.replace("STATE", json.dumps(state).replace("<", "\\u003c"))
 

@@ -125,7 +125,7 @@ def _panel(server, stage: Stage, first: str) -> None:
         stage.show(name)
         for other, button in buttons.items():
             button.color = "blue" if other == name else "gray"
-        legend.content = f'<div style="padding:0 0.8em 0.8em">{legend(cloud.layers[name])}</div>'
+        legend.content = f'<div style="padding:0 0.8em 0.8em">{legend_html(cloud.layers[name])}</div>'
 
     def show_similar() -> None:
         from hicl.pipeline.picture import heat
@@ -147,7 +147,7 @@ def _panel(server, stage: Stage, first: str) -> None:
     show(first)
 
 
-def legend(layer: "Layer") -> str:
+def legend_html(layer: "Layer") -> str:
     """HTML of a layer's classes, each with its colour and its share of the points."""
     rows = "".join(
         f'<div style="display:flex;gap:0.5em;align-items:center">'
