@@ -8,7 +8,7 @@ from hicl.pipeline import stages
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points
 from hicl.pipeline.fusion import fuse_depth
-from hicl.pipeline.kernels import vote
+from hicl.pipeline.kernels import lists, vote
 from hicl.pipeline.sampling import scores_at
 from hicl.processes import compiling
 
@@ -48,6 +48,9 @@ def compile_kernels() -> None:
 
 def _run_stages() -> None:
     config = PreprocessConfig()
+    data, fields = np.array([3, 0, 1, 2], np.uint8), np.array([[1, 0, 1]])
+    found, _ = lists.locate(data, 0, 1, fields, 0, False)
+    lists.fans(data, found, fields[0], False, False, 3)
     for meshed in (True, False):
         scene = _Plane(meshed)
         arrays = stages.make_points(scene.points()) | stages.make_sets(scene, scene.points(), config)

@@ -130,7 +130,7 @@ class ScanNetScene:
         vertex, faces = ply.read_ply(path)
         rgb = ply.rgb(vertex, path)
         if rgb is None:
-            raise HiclError(f"{path}: no vertex colours")
+            raise HiclError(f"{path}: {ply.why_no_colors(path)}")
         return Points(ply.xyz(vertex, path), rgb, faces, self._labels(len(vertex)))
 
     def _labels(self, n_points: int) -> np.ndarray | None:

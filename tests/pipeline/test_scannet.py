@@ -189,7 +189,7 @@ def test_labels_of_another_mesh(tmp_path):
 
 def test_a_mesh_that_will_not_do(tmp_path):
     folder = write_mesh(tmp_path / NAME, rgb=None, segments=[0] * 5)
-    with pytest.raises(HiclError, match="_vh_clean_2.ply: no vertex colours"):
+    with pytest.raises(HiclError, match="_vh_clean_2.ply: no red, green and blue"):
         only(tmp_path).points()
     xyz = XYZ.copy()
     xyz[3, 1] = np.nan
