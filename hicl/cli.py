@@ -252,6 +252,9 @@ def _preprocess(source, out: str, config, workers: int | None, scheduler: str | 
     for scene, frames in sorted(summary.skipped.items()):
         for reason in list(frames.values())[:3]:
             _say(f"  skipped in {scene}: {reason}")
+    for scene, doubts in sorted(summary.doubts.items()):
+        for doubt in doubts:
+            _say(f"  {scene}: {doubt}")
     for error in summary.failed.values():
         _say(f"hicl: error: {error}")
     if summary.failed:

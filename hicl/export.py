@@ -30,4 +30,6 @@ def export(cache_path: str | Path, scene_id: str | None, out: Path, run: Path | 
         evaluate.assert_fits(model, cache)
         label = model.predict(xyz, scene.read("points/rgb")).label
     write_ply(out, Cloud(xyz, class_colors(cache.classes)[label]), label.astype("u1"), cache.classes)
-    return f"{out}: {len(xyz):,} points of {scene.id}, {(label != 255).mean():.1%} with a class"
+    told = f"{out}: {len(xyz):,} points of {scene.id}, {(label != 255).mean():.1%} with a class"
+    left_out = scene.attributes.get("left_out", 0)
+    return f"{told}; {left_out:,} of the scan without finite coordinates are left out" if left_out else told

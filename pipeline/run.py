@@ -73,17 +73,18 @@ class Job:
 
 @dataclass
 class Summary:
-    """What a run did: scene ids, error lines by scene, and frames passed over by scene."""
+    """What a run did: scene ids, error lines by scene, frames passed over by scene, and doubts by scene."""
 
     done: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, dict[str, str]] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
 
 
-def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[str, dict[str, str]]:
-    """Run the stages of a scene that are not up to date and stage it. Returns the name to publish it by, and the frames
-    skipped.
+def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[str, dict[str, str], list[str]]:
+    """Run the stages of a scene that are not up to date and stage it. Returns the name to publish it by, the frames
+    skipped, and what a user should know of it.
 
     Raises `HiclError` where the scene can't be made; nothing of it is published then.
     """
@@ -97,13 +98,14 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
     with staging(job.cache) as stage:
         published, text = stage.cache.published(scene.id), stage.cache.text.copy()
         arrays: dict[str, np.ndarray] = {}
+        doubts: list[str] = []
         old = _published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
 
         points = scene.points() if todo & {"points", "sets"} else None
         if "points" in todo:
             arrays |= stages.make_points(points)
         if "sets" in todo:
-            arrays |= stages.make_sets(scene, points, config)
+            arrays |= stages.make_sets(scene, points, config, doubts.append)
         skipped = published.attributes.get("skipped", {}) if published else {}
         with_features = "features" in todo and job.teacher is not None
         if "views" in todo or with_features:
@@ -123,15 +125,19 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
                 raw = stages.label_from_images(label_files(job.labels), len(text), known)
             arrays |= stages.make_labels(raw, known, config)
 
+        before = published.attributes.get("left_out", 0) if published else 0
+        left_out = points.left_out if points is not None else before
         attributes = {
             "split": job.split,
             "stages": job.fingerprints,
             "counts": _counts(old | arrays),
             "skipped": skipped,
+            "left_out": left_out,
             "teacher": job.identity,
             "settings": {key: value for key, value in asdict(config).items() if key not in ("labels_dir", "classes")},
         }
-        return stage.build(scene.id, arrays, attributes, keep=list(old)), skipped
+        doubts += stages.doubts(old | arrays, left_out, config)
+        return stage.build(scene.id, arrays, attributes, keep=list(old)), skipped, doubts
 
 
 @contextlib.contextmanager
@@ -335,9 +341,9 @@ def run_jobs(
             bar.set_description(f"scene {len(summary.done) + len(summary.failed) + 1}/{len(jobs)}")
             start = bar.n
             try:
-                staged, skipped = result()
+                staged, skipped, doubts = result()
                 writer.publish(scene_id, staged)
-                summary.skipped[scene_id] = skipped
+                summary.skipped[scene_id], summary.doubts[scene_id] = skipped, doubts
                 summary.done.append(scene_id)
             except Exception as error:  # a defect of ours must not cost the other scenes
                 summary.failed[scene_id] = _reason(scene_id, error)

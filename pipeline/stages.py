@@ -14,6 +14,7 @@ from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
 from hicl.pipeline.features import FeatureReader, class_scores
 from hicl.pipeline.projection import Projector
 from hicl.pipeline.sampling import label_pixels
+from hicl.pipeline.weld import weld
 
 Arrays = dict[str, np.ndarray]
 
@@ -29,6 +30,12 @@ def make_points(points: Points) -> Arrays:
 
 
 def _unit_normals(points: Points) -> np.ndarray:
+    points, place = weld(points)
+    found = _normals_of_places(points)
+    return found if place is None else found[place]
+
+
+def _normals_of_places(points: Points) -> np.ndarray:
     if points.faces is not None:
         return normals.unit(normals.mesh_normals(points.xyz, points.faces))
     if points.normal is not None:
@@ -37,19 +44,56 @@ def _unit_normals(points: Points) -> np.ndarray:
     return normals.pca_normals(points.xyz, neighbors, points.sight)
 
 
-def make_sets(scene: Scene, points: Points, config: PreprocessConfig) -> Arrays:
-    """sets/id: the geometric consistency sets (HICL section 3.2), the scan's own where it brings them."""
-    shipped = scene.shipped_sets() if config.sets in ("best", "shipped") else None
+def make_sets(
+    scene: Scene, points: Points, config: PreprocessConfig, say: Callable[[str], None] = lambda _: None
+) -> Arrays:
+    """sets/id: the geometric consistency sets (HICL section 3.2), the scan's own where it brings them.
+
+    say: gets a line where the scan's own can't be read and aren't insisted on.
+    """
+    shipped = None
+    try:
+        shipped = scene.shipped_sets() if config.sets in ("best", "shipped") else None
+    except HiclError as error:
+        if config.sets == "shipped":
+            raise
+        say(f"passed over {error}")
     if shipped is not None:
         return {"sets/id": partition.compact_ids(shipped)}
     if config.sets == "shipped":
         raise HiclError(f"{scene.id}: no .segs.json came with the scan; use --sets mesh, knn or best")
-    settings = {"k_threshold": config.k_threshold, "min_size": config.min_size}
-    if points.faces is not None and config.sets != "knn":
-        return {"sets/id": partition.mesh_sets(points.xyz, points.faces, **settings)}
-    if config.sets == "mesh":
+    if config.sets == "mesh" and points.faces is None:
         raise HiclError(f"{scene.id}: a cloud without faces has no mesh sets; use --sets knn or best")
-    return {"sets/id": partition.knn_sets(points.xyz, points.normal, points.sight, **settings)}
+    settings = {"k_threshold": config.k_threshold, "min_size": config.min_size}
+    points, place = weld(points)
+    if points.faces is not None and config.sets != "knn":
+        sets = partition.mesh_sets(points.xyz, points.faces, **settings)
+    else:
+        sets = partition.knn_sets(points.xyz, points.normal, points.sight, **settings)
+    return {"sets/id": sets if place is None else sets[place]}
+
+
+def doubts(arrays: Arrays, left_out: int, config: PreprocessConfig) -> list[str]:
+    """What a user should know of a scene before its labels are trusted, a line each.
+
+    arrays: sets/id and views/pose. left_out: points of its source without a finite place.
+    """
+    found = [f"{left_out:,} points without finite coordinates are left out"] if left_out else []
+    median = int(np.median(np.bincount(arrays["sets/id"])))
+    if median < config.min_size:
+        found.append(
+            f"half of its sets have {median} points or fewer, less than --min-size {config.min_size}, so the vote can "
+            "do little: does the surface hang together?"
+        )
+    up = -arrays["views/pose"][:, :3, 1].mean(axis=0)
+    axis = int(np.abs(up).argmax())
+    if (axis < 2 or up[2] < 0) and abs(up[axis]) > _UPRIGHT:
+        name = "-" * bool(up[axis] < 0) + "xyz"[axis]
+        found.append(f"its cameras hold {name} up, not z; a network knows scans only by the up axis that it learned")
+    return found
+
+
+_UPRIGHT = 0.8  # of the mean of unit vectors: cameras that are held alike, and along an axis
 
 
 def usable_frames(scene: Scene, skipped: dict[str, str], tick: Callable[[], None]) -> Iterator[tuple[int, Frame]]:

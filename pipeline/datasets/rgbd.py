@@ -161,14 +161,14 @@ class RGBDScene:
                 return fuse_depth(frames, *cameras, voxel=self.voxel)
             except HiclError as error:
                 raise HiclError(f"{self.folder}: {error}; is --depth-scale right?") from None
-        vertex, faces = ply.read_ply(self._ply)
+        vertex, faces, left_out = ply.read_surface(self._ply)
         xyz, rgb = ply.xyz(vertex, self._ply), ply.rgb(vertex, self._ply)
         normal = None
         if {"nx", "ny", "nz"} <= set(vertex.dtype.names):
             normal = unit(np.stack([vertex[axis] for axis in ("nx", "ny", "nz")], axis=1).astype(np.float32))
             if (normal == 0).all(axis=1).mean() > 0.5:  # a column that nobody filled
                 normal = None
-        points = Points(xyz, np.zeros_like(xyz, np.uint8), faces, normal=normal)
+        points = Points(xyz, np.zeros_like(xyz, np.uint8), faces, normal=normal, left_out=left_out)
         return replace(points, rgb=self._colors_from_frames(xyz) if rgb is None else rgb)
 
     def _colors_from_frames(self, xyz: np.ndarray) -> np.ndarray:

@@ -32,7 +32,8 @@ class Points:
     xyz: float32 [N, 3], the dataset's own frame. rgb: uint8 [N, 3]. faces: int32 [T, 3], or None for a cloud.
     label: uint8 [N] in the dataset's class order, 255 = none, or None without ground truth; for evaluation only.
     normal: float32 [N, 3] of unit length when the source brings its own. sight: float32 [N, 3], any vector from the
-    point towards the sensor that saw it, to orient estimated normals by.
+    point towards the sensor that saw it, to orient estimated normals by. left_out: points of the source that had no
+    finite place.
     """
 
     xyz: np.ndarray
@@ -41,6 +42,7 @@ class Points:
     label: np.ndarray | None = None
     normal: np.ndarray | None = None
     sight: np.ndarray | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
