@@ -8,7 +8,7 @@ import typer
 from hicl.errors import HiclError
 from hicl.options import Cache, Scheduler, cluster, everywhere
 
-Scan = Annotated[Path, typer.Argument(help="A coloured mesh or cloud, .ply, in metres, z up.")]
+Scan = Annotated[Path, typer.Argument(help="A coloured mesh or cloud, .ply, in metres.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The .ply to write.")]
 ModelPath = Annotated[Path, typer.Option("--model", help="A run's folder, or its model.safetensors.")]
 Prompts = Annotated[str, typer.Option(help="Names behind commas, or a file with a class a line.")]
@@ -16,6 +16,7 @@ Other = Annotated[
     str | None, typer.Option("--prompts", help="Other classes, or a file of them. [default: the model's]")
 ]
 Scale = Annotated[float | None, typer.Option(help="Metres a unit of the scan: 0.001 for millimetres. [default: 1]")]
+Up = Annotated[str | None, typer.Option(help="The scan's upward axis: x, y, z, -x, -y or -z. [default: z]")]
 Clip = Annotated[str | None, typer.Option(help="The teacher's open_clip config, where it came from a file.")]
 Weights = Annotated[str | None, typer.Option(help="The teacher's weights, where they came from a file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -27,6 +28,7 @@ def predict(
     out: Out,
     prompts: Other = None,
     scale: Scale = None,
+    up: Up = None,
     clip: Clip = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -36,7 +38,7 @@ def predict(
     from hicl.predict import load_model, predict_file
 
     classes = parse_prompts(prompts) if prompts is not None else None
-    typer.echo(predict_file(scan, load_model(model, device), out, classes, scale, clip, weights))
+    typer.echo(predict_file(scan, load_model(model, device), out, classes, scale, clip, weights, up))
 
 
 def search(
@@ -46,6 +48,7 @@ def search(
     scene: Annotated[str | None, typer.Option(help="Which scene of the cache. [default: the first]")] = None,
     model: Annotated[Path | None, typer.Option(help="Search the scan with this model, without images.")] = None,
     scale: Scale = None,
+    up: Up = None,
     clip: Clip = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -53,14 +56,14 @@ def search(
     """Colour every point by its similarity to a free text: of a cached scene, or of any scan by a trained model."""
     if (cache is None) == (model is None) or len(words) != (1 if cache else 2):
         raise HiclError('search needs either --cache C "text" or --model M SCAN.ply "text"')
-    if scene is not None and model or scale is not None and cache:
-        raise HiclError("--scene goes with --cache, --scale with --model")
+    if scene is not None and model or (scale, up) != (None, None) and cache:
+        raise HiclError("--scene goes with --cache, --scale and --up with --model")
     from hicl.predict import load_model, search_cache, search_file
 
     if cache:
         typer.echo(search_cache(cache, scene, words[0], out, clip, weights))
     else:
-        typer.echo(search_file(Path(words[0]), load_model(model, device), words[1], out, scale, clip, weights))
+        typer.echo(search_file(Path(words[0]), load_model(model, device), words[1], out, scale, clip, weights, up))
 
 
 def relabel(
