@@ -78,6 +78,36 @@ def has_colors(path: Path) -> bool:
     return {"red", "green", "blue"} <= names
 
 
+def has_property(path: Path, name: str) -> bool:
+    """Whether the header promises a property of the vertices by this name. Raises `HiclError`."""
+    return name in _vertex_properties(path)
+
+
+def has_doubles(path: Path) -> bool:
+    """Whether the vertices' coordinates are doubles. Raises `HiclError`."""
+    return any(_vertex_properties(path).get(axis) in ("double", "float64") for axis in ("x", "X"))
+
+
+def _vertex_properties(path: Path) -> dict[str, str]:
+    """Type by name."""
+    lines = [line.split() for name, _, lines in _header(path)[1] if name == "vertex" for line in lines]
+    return {words[-1]: words[1] for words in lines}
+
+
+def labels(path: Path, n_points: int) -> np.ndarray:
+    """The vertices' property `label`, int64 [N]. Raises `HiclError` if there is none, or not one for each point."""
+    vertex, _ = read_ply(path)
+    if "label" not in (vertex.dtype.names or ()):
+        raise HiclError(f"{path}: no vertex property 'label'")
+    if len(vertex) != n_points:
+        raise HiclError(f"{path}: {len(vertex)} labels for a mesh of {n_points} vertices")
+    found = np.asarray(vertex["label"])
+    whole = np.nan_to_num(found, nan=-1).astype(np.int64)
+    if (whole != found).any():
+        raise HiclError(f"{path}: label {found[whole != found][0]} is not a whole number")
+    return whole
+
+
 def xyz(vertex: np.ndarray, path: Path, dtype: type = np.float32) -> np.ndarray:
     """[N, 3] of `dtype`. Raises `HiclError` if a coordinate is not finite."""
     with np.errstate(over="ignore"):  # a double too large for float32 is said below
