@@ -48,6 +48,7 @@ Dense = Annotated[str | None, typer.Option(help="Dense read-out: maskclip, kk or
 ShortSide = Annotated[int | None, typer.Option(help="Image size for the teacher, pixels. [default: the model's]")]
 TeacherKind = Annotated[str | None, typer.Option("--teacher", help="clip, or labels = label images of a 2D segmenter.")]
 LabelsDir = Annotated[Path | None, typer.Option(help="<scene>/<frame>.png of class indices, 255 = none.")]
+LabelIds = Annotated[str | None, typer.Option(help="What label images, or a .ply's label, hold: classes or nyu40.")]
 MaxGap = Annotated[float | None, typer.Option(help="Metres between a point and the measured depth. [default: 0.05]")]
 KThreshold = Annotated[float | None, typer.Option(help="Felzenszwalb's k: larger, larger sets. [default: 0.01]")]
 MinSize = Annotated[int | None, typer.Option(help="Points in the smallest set. [default: 20]")]
@@ -95,6 +96,7 @@ def scannet(
     short_side: ShortSide = None,
     teacher: TeacherKind = None,
     labels_dir: LabelsDir = None,
+    label_ids: LabelIds = None,
     max_gap: MaxGap = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -112,6 +114,8 @@ def scannet(
     if missing:
         _say(f"{missing} scans of split {split} are not below {root}; going on with the {len(scenes)} that are")
     name = "miniature" if dataset.miniature_settings(root) else "scannet"
+    if name == "scannet":
+        _say(dataset.sources([scene for scene, _ in scenes]))
     _preprocess(Source(name, root, scenes, dataset.CLASSES), out, settings, workers, scheduler, device)
 
 
@@ -149,6 +153,8 @@ def rgbd(
     config: Config = None,
     frame_step: FrameStep = None,
     depth_scale: Annotated[float | None, typer.Option(help="Depth units a metre. [default: 1000]")] = None,
+    poses: Annotated[str | None, typer.Option(help="camera-to-world (default) or world-to-camera.")] = None,
+    axes: Annotated[str | None, typer.Option(help="Camera axes: opencv (default, y down) or opengl (y up).")] = None,
     split: Annotated[str, typer.Option(help="Where the scenes go; `hicl train` learns from train.")] = "train",
     sets: Sets = None,
     k_threshold: KThreshold = None,
@@ -161,6 +167,7 @@ def rgbd(
     short_side: ShortSide = None,
     teacher: TeacherKind = None,
     labels_dir: LabelsDir = None,
+    label_ids: LabelIds = None,
     max_gap: MaxGap = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -169,14 +176,17 @@ def rgbd(
     """Your own scan: posed colour and depth images, with a .ply or without. One scene, or a folder of scenes."""
     from hicl.pipeline.config import build
     from hicl.pipeline.datasets import rgbd as dataset
+    from hicl.pipeline.datasets.scene import Readings
     from hicl.pipeline.run import Source
 
     settings = build(config, _settings(dict(locals())))
     root = root.absolute()  # by this name other machines' workers look for it
-    scenes = dataset.find_scenes(root, settings.frame_step or 1, settings.depth_scale)
-    _preprocess(
-        Source("rgbd", root, [(scene, split) for scene in scenes], ()), out, settings, workers, scheduler, device
-    )
+    classes = _class_list(settings, ())
+    truth = dataset.Truth(classes.names, settings.label_ids)
+    readings = Readings(settings.depth_scale, settings.poses, settings.axes)
+    scenes = dataset.find_scenes(root, settings.frame_step or 1, readings, truth, _say)
+    source = Source("rgbd", root, [(scene, split) for scene in scenes], dataset.truth_classes(scenes))
+    _preprocess(source, out, settings, workers, scheduler, device)
 
 
 @report_app.command()
@@ -237,11 +247,10 @@ def _own_teacher(given: dict) -> dict:
 
 
 def _preprocess(source, out: str, config, workers: int | None, scheduler: str | None, device: str) -> None:
-    from hicl.pipeline.datasets.scannet import CLASSES
-    from hicl.pipeline.prompts import ClassList, read_classes
+    from hicl.pipeline import agreement
     from hicl.pipeline.run import preprocess
 
-    class_list = read_classes(Path(config.classes)) if config.classes else ClassList.of(source.truth_classes or CLASSES)
+    class_list = _class_list(config, source.truth_classes)
     with cluster(scheduler, _checked(workers)) as executor:
         summary = preprocess(source, everywhere(out), config, class_list, workers, device, _say, executor)
     passed_over = sum(len(frames) for frames in summary.skipped.values())
@@ -252,6 +261,8 @@ def _preprocess(source, out: str, config, workers: int | None, scheduler: str | 
     for scene, frames in sorted(summary.skipped.items()):
         for reason in list(frames.values())[:3]:
             _say(f"  skipped in {scene}: {reason}")
+    for line in agreement.told(summary.seen):
+        _say(line)
     for scene, doubts in sorted(summary.doubts.items()):
         for doubt in doubts:
             _say(f"  {scene}: {doubt}")
@@ -259,6 +270,13 @@ def _preprocess(source, out: str, config, workers: int | None, scheduler: str | 
         _say(f"hicl: error: {error}")
     if summary.failed:
         raise typer.Exit(1)
+
+
+def _class_list(config, default: tuple[str, ...]):
+    from hicl.pipeline.datasets.nyu40 import CLASSES
+    from hicl.pipeline.prompts import ClassList, read_classes
+
+    return read_classes(Path(config.classes)) if config.classes else ClassList.of(default or CLASSES)
 
 
 def main() -> None:

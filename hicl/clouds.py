@@ -35,7 +35,8 @@ def read_cloud(path: Path, voxel_size: float, scale: float | None = None) -> Clo
     """
     from hicl.pipeline.datasets import ply
 
-    vertex, faces, left_out = ply.read_surface(path)
+    surface = ply.read_surface(path)
+    vertex = surface.vertex
     rgb = ply.rgb(vertex, path)
     if rgb is None:
         raise HiclError(f"{path}: the network reads colours, and this is {ply.why_no_colors(path)}")
@@ -53,7 +54,7 @@ def read_cloud(path: Path, voxel_size: float, scale: float | None = None) -> Clo
     xyz, origin = near_zero(points)
     if scale is None:
         _assert_metres(xyz, voxel_size, path)
-    return Cloud(xyz, rgb, faces, origin, left_out)
+    return Cloud(xyz, rgb, surface.faces, origin, surface.left_out)
 
 
 def near_zero(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

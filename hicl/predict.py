@@ -154,7 +154,8 @@ def search_cache(path: str | Path, scene_id: str | None, query: str, out: Path, 
     cache = open_cache(path)
     scene = cache.scene(scene_id or cache.scene_ids()[0])
     near = similarity(scene, embed_query(cache, query, clip, weights))
-    return write_similarity(out, Cloud(scene.read("points/xyz"), scene.read("points/rgb")), near, query)
+    cloud = Cloud(scene.read("points/xyz"), scene.read("points/rgb"), origin=scene.origin)
+    return write_similarity(out, cloud, near, query)
 
 
 def write_similarity(out: Path, cloud: Cloud, near: np.ndarray, query: str) -> str:

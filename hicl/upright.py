@@ -35,9 +35,10 @@ def lying_axis(xyz: np.ndarray) -> str | None:
     height, and much of its surface faces that way, as floors, ceilings and the tops of things do.
     """
     from hicl.pipeline.normals import neighbors, pca_normals
-    from hicl.train.kernels import voxelise
+    from hicl.train.kernels import MOST_VOXELS, voxelise
 
-    points = xyz[voxelise(xyz, _CELL)[1]]
+    cell = max(_CELL, 2 * float(np.ptp(xyz, axis=0).max()) / MOST_VOXELS)
+    points = xyz[voxelise(xyz, cell)[1]]
     low, high = np.percentile(points, [2, 98], axis=0)
     points = points[:: -(-len(points) // _MOST)]
     facing = (np.abs(pca_normals(points, neighbors(points)[0])) > _ALIGNED).mean(axis=0)

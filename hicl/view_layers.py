@@ -291,9 +291,12 @@ def read_images(cache: CacheReader, scene: SceneReader, root: Path) -> dict[int,
     from PIL import Image
 
     from hicl.pipeline.datasets import rgbd, scannet
+    from hicl.pipeline.datasets.scene import Readings
 
     if cache.dataset == "rgbd":
-        scans = rgbd.find_scenes(root)
+        settings = scene.attributes["settings"]
+        readings = Readings(*(settings[name] for name in ("depth_scale", "poses", "axes")))
+        scans = rgbd.find_scenes(root, readings=readings)
     elif cache.dataset in ("scannet", "miniature"):
         scans = [scan for scan, _ in scannet.find_scenes(root)[0]]
     else:

@@ -17,7 +17,9 @@ class PreprocessConfig:
     them that a scene has. k_threshold, min_size: Felzenszwalb's, as in ScanNet's Segmentator. max_gap: metres between
     a point and the measured depth. vote: within each image, or pooled over the scene. teacher: clip, or labels = label
     images of any 2D segmenter below labels_dir. clip, weights, dense, short_side: see `maskclip.TeacherConfig`.
-    classes: file with a class a line (None: the data set's own). depth_scale: units a metre of depth images (rgbd).
+    classes: file with a class a line (None: the data set's own). label_ids: what label images, and the `label` of a
+    surface's vertices (rgbd), hold: places in that list (classes), or nyu40. depth_scale, poses, axes: see
+    `scene.Readings` (rgbd).
     """
 
     frame_step: int | None = None
@@ -33,13 +35,19 @@ class PreprocessConfig:
     dense: str = "maskclip"
     short_side: int | None = None
     classes: str | None = None
+    label_ids: str = "classes"
     depth_scale: float = 1000.0
+    poses: str = "camera-to-world"
+    axes: str = "opencv"
 
     def __post_init__(self):
         choices = {
             "sets": ("best", "shipped", "mesh", "knn"),
             "vote": ("image", "scene"),
             "teacher": ("clip", "labels"),
+            "label_ids": ("classes", "nyu40"),
+            "poses": ("camera-to-world", "world-to-camera"),
+            "axes": ("opencv", "opengl"),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:

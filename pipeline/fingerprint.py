@@ -58,16 +58,18 @@ def scene(
 ) -> dict[str, str]:
     """Fingerprint of each stage of a scene, and of the text it is labelled with."""
     frames = digest(files=files(scene.frame_files(), root), step=getattr(scene, "frame_step", 1))
-    depth_scale = config.depth_scale
-    points = digest(code=_CODE["points"], files=files(scene.point_files(), root), depth_scale=depth_scale)
-    views = digest(code=_CODE["views"], points=points, frames=frames, max_gap=config.max_gap, depth_scale=depth_scale)
+    reading = {name: getattr(config, name) for name in ("depth_scale", "poses", "axes")}
+    about = reading | {"label_ids": config.label_ids}
+    points = digest(code=_CODE["points"], files=files(scene.point_files(), root), **about)
+    views = digest(code=_CODE["views"], points=points, frames=frames, max_gap=config.max_gap, **reading)
     sets = digest(
         code=_CODE["sets"], points=points, sets=config.sets, k_threshold=config.k_threshold, min_size=config.min_size
     )
     if teacher:
         features = digest(code=_CODE["features"], frames=frames, teacher=teacher)
     else:
-        features = digest(code=_CODE["features"], frames=frames, labels=files(label_files, root))
+        labels = files(label_files, root)
+        features = digest(code=_CODE["features"], frames=frames, labels=labels, ids=config.label_ids)
     stages = {"points": points, "views": views, "sets": sets, "features": features}
     return stages | relabelled(stages, config, text)
 

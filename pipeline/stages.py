@@ -7,7 +7,7 @@ import numpy as np
 
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline import normals, partition, refine
+from hicl.pipeline import agreement, normals, partition, refine
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.images import read_label
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
@@ -102,7 +102,7 @@ def usable_frames(scene: Scene, skipped: dict[str, str], tick: Callable[[], None
         try:
             frame = scene.frame(frame_id)
         except FrameError as error:
-            skipped[str(frame_id)] = str(error)
+            skipped[scene.frame_name(frame_id)] = str(error)
         else:
             yield frame_id, frame
         tick()
@@ -132,7 +132,7 @@ class Views:
     """
 
     def __init__(self, scene: Scene, xyz: np.ndarray | None, reader: FeatureReader | None, config: PreprocessConfig):
-        self._scene, self._reader, self._max_gap = scene, reader, config.max_gap
+        self._scene, self._xyz, self._reader, self._config = scene, xyz, reader, config
         self._projector = Projector(xyz) if xyz is not None else None
         self._frames, self._pairs = [], []
 
@@ -140,7 +140,7 @@ class Views:
         self._frames.append((frame_id, frame.pose))
         if self._projector is not None:
             cameras: tuple[Camera, Camera] = (self._scene.depth_camera, self._scene.color_camera)
-            self._pairs.append(self._projector.project(frame.pose, frame.depth, *cameras, self._max_gap))
+            self._pairs.append(self._projector.project(frame.pose, frame.depth, *cameras, self._config.max_gap))
         if self._reader is not None:
             self._reader.add(frame.color)
 
@@ -154,7 +154,7 @@ class Views:
             if not any(len(point) for point, _ in self._pairs):
                 raise HiclError(
                     f"{self._scene.id}: no point is visible in any of {len(self._frames)} frames; "
-                    "are the poses camera to world, in metres, and the depth units right?"
+                    f"{agreement.likely_cause(self._scene, self._xyz, self._config)}"
                 )
             arrays |= make_views(self._frames, self._scene.color_camera, self._pairs)
         if self._reader is not None:
@@ -174,26 +174,34 @@ def label_from_features(text: np.ndarray, arrays: Arrays) -> np.ndarray:
     return np.concatenate(raw)
 
 
-def label_from_images(files: list[Path], n_classes: int, arrays: Arrays) -> np.ndarray:
-    """pairs/raw from one label image a view (class index a pixel, 255 = none), at any resolution.
+def label_from_images(
+    files: list[Path], names: tuple[str, ...], ids: str, frames: list[str], arrays: Arrays
+) -> np.ndarray:
+    """pairs/raw from one label image a view, at any resolution. names, ids: see `images.read_label`.
 
-    A view whose image is missing stays without labels. Raises `HiclError` for an unknown class, or if all are missing.
+    frames: the views' names; an image is called like its frame, or, where that is a number, has the same. A view whose
+    image is missing stays without labels. Raises `HiclError` for an unknown class, or if all are missing.
     """
-    by_frame = {int(file.stem): file for file in files if file.stem.isdigit()}
+    by_frame = {_number(file.stem): file for file in files}
     indptr, pixel, found = arrays["pairs/indptr"], arrays["pairs/pixel"], 0
     raw = np.full(len(pixel), NO_LABEL, np.uint8)
-    for view, frame_id in enumerate(arrays["views/frame"].tolist()):
-        if frame_id in by_frame:
+    for view, frame in enumerate(frames):
+        if file := by_frame.get(_number(frame)):
             found += 1
-            image = read_label(by_frame[frame_id], n_classes)
+            image = read_label(file, names, ids)
             own = slice(indptr[view], indptr[view + 1])
             # The centre of a pixel of the view, in an image of another resolution.
             row, column = ((pixel[own] + 0.5) * image.shape / arrays["views/size"][view]).astype(np.int64).T
             raw[own] = image[row, column]
     if not found:
-        wanted = ", ".join(f"{frame_id}.png" for frame_id in arrays["views/frame"][:3].tolist())
+        wanted = ", ".join(f"{frame}.png" for frame in frames[:3])
         raise HiclError(f"--labels-dir: no label image for any frame of this scene; expected {wanted} …")
     return raw
+
+
+def _number(name: str) -> int | str:
+    """000012 and 12 are one frame."""
+    return int(name) if name.isdecimal() else name
 
 
 def make_labels(raw: np.ndarray, arrays: Arrays, config: PreprocessConfig) -> Arrays:

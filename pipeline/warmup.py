@@ -19,6 +19,7 @@ class _Plane:
     id = "warm-up"
     color_camera = depth_camera = Camera(8.0, 8.0, 3.5, 3.5, 8, 8)
     frame_ids = np.array([0], np.int32)
+    origin, source = np.zeros(3), id
 
     def __init__(self, meshed: bool):
         column, row = np.meshgrid(np.arange(6, dtype=np.float32), np.arange(6, dtype=np.float32))
@@ -30,6 +31,12 @@ class _Plane:
 
     def points(self) -> Points:
         return self._points
+
+    def missing(self) -> list[str]:
+        return []
+
+    def frame_name(self, frame_id: int) -> str:
+        return str(frame_id)
 
     def frame(self, _: int) -> Frame:
         return Frame(np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.float32), np.eye(4))

@@ -236,6 +236,8 @@ def test_a_scan_that_lies_is_asked_about(model, tmp_path):
         lying = dataclasses.replace(cloud, xyz=cloud.xyz @ np.array(LYING[name], np.float32).T)
         told = predict_file(_write(tmp_path / "scan.ply", lying), model, out)
         assert f"is {name} up?" in told and f"give --up {name} or -{name}" in told
+    far = np.concatenate([lying.xyz, np.float32([[150_000, 0, 0]])])
+    assert upright.lying_axis(far) == name  # a stray changes nothing
     with pytest.raises(HiclError, match="--up w: unknown"):
         predict_file(tmp_path / "scan.ply", model, out, up="w")
 

@@ -16,12 +16,16 @@ _TEXTURE = {"s", "t", "u", "v", "texture_u", "texture_v", "texcoord"}
 class Surface(NamedTuple):
     """vertex: structured array [N] with x, y and z, all finite. faces: int32 [T, 3], or None for a cloud.
 
-    left_out: how many vertices were left out, with the faces that touched them, since they were not finite.
+    kept: bool [V] of the file's vertices; those that aren't finite are left out, with the faces that touch them.
     """
 
     vertex: np.ndarray
     faces: np.ndarray | None
-    left_out: int
+    kept: np.ndarray
+
+    @property
+    def left_out(self) -> int:
+        return int((~self.kept).sum())
 
 
 def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -54,13 +58,13 @@ def read_surface(path: Path) -> Surface:
     vertex, faces = read_ply(path)
     finite = np.isfinite(vertex["x"]) & np.isfinite(vertex["y"]) & np.isfinite(vertex["z"])
     if finite.all():
-        return Surface(vertex, faces, 0)
+        return Surface(vertex, faces, finite)
     if not finite.any():
         raise HiclError(f"{path}: none of its {len(vertex)} vertices is finite")
     if faces is not None:
         number = np.cumsum(finite, dtype=np.int32) - np.int32(1)
         faces = number[faces[finite[faces].all(axis=1)]]
-    return Surface(vertex[finite], faces if faces is not None and len(faces) else None, int((~finite).sum()))
+    return Surface(vertex[finite], faces if faces is not None and len(faces) else None, finite)
 
 
 def _plain(element: Element) -> list[str]:
@@ -107,6 +111,32 @@ def why_no_colors(path: Path) -> str:
             "Color: Texture to Vertex)"
         )
     return "no red, green and blue; give a coloured mesh or cloud"
+
+
+def has_property(path: Path, name: str) -> bool:
+    """Whether the header promises a property of the vertices by this name. Raises `HiclError`."""
+    vertex = read_header(path).element("vertex")
+    return vertex is not None and name in _plain(vertex)
+
+
+def has_doubles(path: Path) -> bool:
+    """Whether the vertices' coordinates are doubles. Raises `HiclError`."""
+    vertex = read_header(path).element("vertex")
+    return vertex is not None and any(p.name == "x" and p.kind == "f8" for p in vertex.properties)
+
+
+def labels(path: Path, n_points: int) -> np.ndarray:
+    """The vertices' property `label`, int64 [N]. Raises `HiclError` if there is none, or not one for each point."""
+    vertex, _ = read_ply(path)
+    if "label" not in (vertex.dtype.names or ()):
+        raise HiclError(f"{path}: no vertex property 'label'")
+    if len(vertex) != n_points:
+        raise HiclError(f"{path}: {len(vertex)} labels for a mesh of {n_points} vertices")
+    found = np.asarray(vertex["label"])
+    whole = np.nan_to_num(found, nan=-1).astype(np.int64)
+    if (whole != found).any():
+        raise HiclError(f"{path}: label {found[whole != found][0]} is not a whole number")
+    return whole
 
 
 def xyz(vertex: np.ndarray, path: Path, dtype: type = np.float32) -> np.ndarray:

@@ -127,23 +127,23 @@ def test_labels(tmp_path):
     path = tmp_path / "l.png"
     for image in (Image.fromarray(label), Image.fromarray(label.astype(np.uint16))):
         image.save(path)
-        found = images.read_label(path, 3)
+        found = images.read_label(path, ("a", "b", "c"))
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, label)
     with pytest.raises(HiclError, match="l.png: unknown class 2; the list has 2"):
-        images.read_label(path, 2)
+        images.read_label(path, ("a", "b"))
     path.write_bytes(encoded(picture(), "PNG"))
     with pytest.raises(HiclError, match="l.png: uint8 with shape"):
-        images.read_label(path, 3)
+        images.read_label(path, ("a", "b", "c"))
     path.write_bytes(b"junk")
     with pytest.raises(HiclError, match="l.png: label image doesn't decode"):
-        images.read_label(path, 3)
+        images.read_label(path, ("a", "b", "c"))
     with pytest.raises(HiclError, match="none.png"):
-        images.read_label(tmp_path / "none.png", 3)
+        images.read_label(tmp_path / "none.png", ("a", "b", "c"))
 
 
 def test_a_palette_is_read_as_indices(tmp_path):
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("L")
     image.putpalette([9, 9, 9] * 256)
     image.save(tmp_path / "l.png")
-    np.testing.assert_array_equal(images.read_label(tmp_path / "l.png", 3), [[0, 1, 2]])
+    np.testing.assert_array_equal(images.read_label(tmp_path / "l.png", ("a", "b", "c")), [[0, 1, 2]])

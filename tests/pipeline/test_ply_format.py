@@ -188,17 +188,18 @@ def test_points_without_a_place_are_left_out_and_counted(tmp_path, word):
     """An organised cloud has them where nothing was measured; faces that touch them go too."""
     more = "element face 3\nproperty list uchar int vertex_indices\n"
     body = f"{word} {word} {word}\n0 0 0\n1 0 0\n0 inf 0\n0 1 0\n3 0 1 2\n3 1 2 4\n3 4 2 3\n"
-    vertex, faces, left_out = ply.read_surface(text(tmp_path / "a.ply", body, PLACE, 5, more))
-    np.testing.assert_array_equal(ply.xyz(vertex, tmp_path), [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
-    assert faces.tolist() == [[0, 1, 2]] and left_out == 2
+    found = ply.read_surface(text(tmp_path / "a.ply", body, PLACE, 5, more))
+    np.testing.assert_array_equal(ply.xyz(found.vertex, tmp_path), [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    assert found.faces.tolist() == [[0, 1, 2]] and found.left_out == 2
+    assert found.kept.tolist() == [False, True, True, False, True]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_points_without_a_place_in_a_binary_file(tmp_path, order):
     broken = XYZ.copy()
     broken[4] = np.nan
-    vertex, faces, left_out = ply.read_surface(write_ply(tmp_path / "a.ply", broken, order=order))
-    assert len(vertex) == 4 and faces.tolist() == [[0, 1, 2], [1, 3, 2]] and left_out == 1
+    found = ply.read_surface(write_ply(tmp_path / "a.ply", broken, order=order))
+    assert len(found.vertex) == 4 and found.faces.tolist() == [[0, 1, 2], [1, 3, 2]] and found.left_out == 1
     whole = ply.read_surface(write_ply(tmp_path / "a.ply", order=order))
     assert len(whole.vertex) == 5 and len(whole.faces) == 3 and whole.left_out == 0
     only = ply.read_surface(write_ply(tmp_path / "a.ply", broken, faces=[[2, 3, 4]], order=order))

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from formats import write_ply
+from reference import same_partition
 from scans import tree, write_labels, write_scan
 
 from hicl.cache.reader import open_cache
 from hicl.errors import HiclError
+from hicl.export import export
 from hicl.pipeline import run
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets import rgbd
+from hicl.pipeline.datasets import ply, rgbd
 from hicl.pipeline.datasets.scannet import CLASSES
 from hicl.pipeline.prompts import ClassList
 
@@ -269,3 +272,27 @@ def test_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
         assert start(out).wait() == 0
         assert tree(out) == whole
     assert killed  # at least one kill came before the end
+
+
+def test_what_a_user_should_know_of_a_surface_is_told_and_kept(root, tmp_path, config):
+    """A soup with points that have no place: the sets of its mesh, and a word about the points."""
+    root = root / "corner0"
+    preprocess(root, tmp_path / "mesh", config)
+    path = root / "corner.ply"
+    vertex, faces = ply.read_ply(path)
+    xyz, rgb = ply.xyz(vertex, path), ply.rgb(vertex, path)
+    corner = faces.ravel()
+    lost = np.full((2, 3), np.nan, np.float32)
+    body = np.concatenate([xyz[corner], lost])
+    write_ply(path, body, np.concatenate([rgb[corner], rgb[:2]]), np.arange(len(corner)).reshape(-1, 3).tolist())
+    summary = preprocess(root, tmp_path / "soup", config)
+    (name,) = summary.done
+    assert "2 points without finite coordinates are left out" in summary.doubts[name]
+    whole, soup = (open_cache(tmp_path / kind).scene(name) for kind in ("mesh", "soup"))
+    assert soup.attributes["left_out"] == 2 and whole.attributes["left_out"] == 0
+    assert same_partition(soup.read("sets/id"), whole.read("sets/id")[corner])
+    np.testing.assert_array_equal(soup.read("points/normal"), whole.read("points/normal")[corner])
+    told = export(tmp_path / "soup", None, tmp_path / "out.ply", None, "cpu")
+    assert "2 of the scan without finite coordinates are left out" in told
+    again = preprocess(root, tmp_path / "soup", replace(config, vote="scene"))  # the points aren't read again
+    assert "2 points without finite coordinates are left out" in again.doubts[name]

@@ -6,6 +6,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hicl.errors import HiclError
 from hicl.pipeline import normals, partition, stages
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Points
@@ -112,3 +113,17 @@ def test_other_doubts_are_said():
     for up, name in (((0, -1, 0.1), "-y"), ((0.9, 0.1, 0), "x"), ((0, 0, -1), "-z")):
         (said,) = stages.doubts(arrays([0] * 20, up), 0, CONFIG)
         assert said.startswith(f"its cameras hold {name} up, not z")
+
+
+def test_shipped_sets_that_cannot_be_read_are_passed_over_unless_they_are_asked_for(mesh):
+    class Broken(_Scene):
+        def shipped_sets(self):
+            raise HiclError("scene.segs.json: not a Segmentator file")
+
+    said, points = [], points_of(*mesh)
+    found = stages.make_sets(Broken(), points, CONFIG, said.append)["sets/id"]
+    np.testing.assert_array_equal(found, partition.mesh_sets(*mesh))
+    assert said == ["passed over scene.segs.json: not a Segmentator file"]
+    with pytest.raises(HiclError, match="segs.json"):
+        stages.make_sets(Broken(), points, PreprocessConfig(sets="shipped"), said.append)
+    assert len(said) == 1
