@@ -165,7 +165,7 @@ def _about(scene: Scene, arrays: dict[str, np.ndarray]) -> dict:
         about["origin"] = scene.origin.tolist()
     numbers = arrays["views/frame"].tolist()
     names = [scene.frame_name(frame_id) for frame_id in numbers]
-    if any(not name.isdecimal() or int(name) != number for name, number in zip(names, numbers, strict=True)):
+    if names != [str(number) for number in numbers]:
         about["frame_names"] = names
     return about
 

@@ -48,7 +48,8 @@ class FrameFolder:
         return np.array(list(self._names), np.int32)[:: self.frame_step]
 
     def frame_name(self, frame_id: int) -> str:
-        return self._names[frame_id]
+        name = self._names[frame_id]
+        return str(frame_id) if name.isdecimal() and int(name) == frame_id else name
 
     def missing(self) -> list[str]:
         """For each frame that lacks a file, which. None is opened. Raises `HiclError` without frames or intrinsics."""

@@ -115,6 +115,13 @@ class ScanNetScene:
         return _Recording(self._file(".sens"), self.frame_step)
 
     @property
+    def frames_from(self) -> str:
+        """In words."""
+        if self.frames_folder is None:
+            return ".sens" if self._file(".sens").exists() else "none"
+        return "color, depth and pose beside the mesh" if self.frames_folder == self.folder else "scannet_frames_25k"
+
+    @property
     def source(self) -> str:
         return self.id  # unique by itself
 
@@ -263,14 +270,7 @@ def _frames_of(root: Path, name: str, folder: Path) -> tuple[Path | None, int]:
 
 def sources(scenes: list[ScanNetScene]) -> str:
     """A line that says where the frames of the scans come from."""
-    kinds = [
-        ".sens"
-        if scene.frames_folder is None
-        else "color, depth and pose beside the mesh"
-        if scene.frames_folder == scene.folder
-        else "scannet_frames_25k"
-        for scene in scenes
-    ]
+    kinds = [scene.frames_from for scene in scenes]
     return "frames: " + ", ".join(f"{kind} of {kinds.count(kind)} scans" for kind in dict.fromkeys(kinds))
 
 
