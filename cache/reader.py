@@ -118,6 +118,11 @@ class SceneReader:
         """Changes when anything that made one of the scene's arrays changes."""
         return _fingerprint(self.attributes)
 
+    @property
+    def origin(self) -> np.ndarray:
+        """float64 [3]: to be added to points and poses for the scan's own coordinates; mostly 0."""
+        return np.array(self.attributes.get("origin", (0, 0, 0)), np.float64)
+
     def has(self, name: str) -> bool:
         return (self.path / name / "zarr.json").exists()
 

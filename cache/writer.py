@@ -174,6 +174,12 @@ class CacheWriter:
                 group = name.removesuffix("/zarr.json")
                 yield group.removeprefix(f"{SCENES}/"), attributes_of(content, f"{self.path}/{group}")
 
+    def attributes(self, scene: str) -> dict | None:
+        """Of a published scene, or None."""
+        group = f"{SCENES}/{scene}"
+        content = self.store.read(f"{group}/zarr.json") if scene in self.rows else None
+        return None if content is None else attributes_of(content, f"{self.path}/{group}")
+
     def _known_row(self, scene: str, attributes: dict) -> dict:
         """The row of a scene; its bytes are counted anew only where the old row is of other contents."""
         old = self._old.get(scene)

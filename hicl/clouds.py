@@ -14,12 +14,14 @@ class Cloud:
     """xyz [N, 3] float32, metres from `origin`. rgb [N, 3] uint8. faces [T, 3] int32, None for a cloud without.
 
     origin: [3] float64. Surveyors' coordinates run to millions of metres, where float32 has steps of half a metre.
+    left_out: points of the file that had no finite place.
     """
 
     xyz: np.ndarray
     rgb: np.ndarray
     faces: np.ndarray | None = None
     origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    left_out: int = 0
 
 
 def read_cloud(path: Path, voxel_size: float, scale: float | None = None) -> Cloud:
@@ -28,19 +30,20 @@ def read_cloud(path: Path, voxel_size: float, scale: float | None = None) -> Clo
     scale: metres a unit of the file; None: the file is in metres, which is checked.
 
     Raises:
-        HiclError: no such file, not a PLY, damaged, empty, a coordinate that isn't finite or too coarse, no colours,
+        HiclError: no such file, not a PLY, damaged, empty, coordinates that are too coarse, no colours, a stray point,
             another unit.
     """
     from hicl.pipeline.datasets import ply
 
-    vertex, faces = ply.read_ply(path)
+    surface = ply.read_surface(path)
+    vertex = surface.vertex
     rgb = ply.rgb(vertex, path)
     if rgb is None:
-        raise HiclError(f"{path}: no red, green and blue; the network reads colours, so give a coloured cloud")
+        raise HiclError(f"{path}: the network reads colours, and this is {ply.why_no_colors(path)}")
     if scale is not None and not 0 < scale < np.inf:
         raise HiclError(f"--scale {scale}: must be greater than 0; 0.001 for millimetres")
     points = ply.xyz(vertex, path, np.float64) * (scale or 1)
-    _assert_extent(np.ptp(points, axis=0), voxel_size, path)
+    _assert_extent(points, voxel_size, path)
     far = np.abs(points).max()
     single = all(vertex[axis].dtype == np.float32 for axis in "xyz")
     if single and np.spacing(np.float32(far / (scale or 1))) * (scale or 1) > voxel_size / 4:
@@ -51,7 +54,7 @@ def read_cloud(path: Path, voxel_size: float, scale: float | None = None) -> Clo
     xyz, origin = near_zero(points)
     if scale is None:
         _assert_metres(xyz, voxel_size, path)
-    return Cloud(xyz, rgb, faces, origin)
+    return Cloud(xyz, rgb, surface.faces, origin, surface.left_out)
 
 
 def near_zero(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,11 +68,23 @@ _FAR = 8192.0
 _UNIT = "give the metres of a unit by --scale, 0.001 for millimetres"
 
 
-def _assert_extent(extent: np.ndarray, voxel_size: float, path: Path) -> None:
+def _assert_extent(points: np.ndarray, voxel_size: float, path: Path) -> None:
     from hicl.train.kernels import MOST_VOXELS
 
-    if not extent.max() < voxel_size * (MOST_VOXELS - 1):
-        raise HiclError(f"{path}: {_size(extent)} m, more than {MOST_VOXELS - 1:,} voxels of {voxel_size} m: {_UNIT}")
+    extent, most = np.ptp(points, axis=0), voxel_size * (MOST_VOXELS - 1)
+    if extent.max() < most:
+        return
+    low, high = np.percentile(points, [1, 99], axis=0)
+    far = np.maximum(low - points, points - high).max(axis=1)
+    strays = np.flatnonzero(far > most / 2)
+    if len(strays) and (high - low).max() < most / 2:
+        first = int(strays[np.argmax(far[strays])])
+        others = f" (and {len(strays) - 1:,} others)" if len(strays) > 1 else ""
+        where = ", ".join(f"{x:.6g}" for x in points[first])
+        raise HiclError(
+            f"{path}: point {first}{others}, at ({where}), lies {far[first]:.4g} m from nearly all others; cut strays"
+        )
+    raise HiclError(f"{path}: {_size(extent)} m, more than {MOST_VOXELS - 1:,} voxels of {voxel_size} m: {_UNIT}")
 
 
 def _assert_metres(xyz: np.ndarray, voxel_size: float, path: Path) -> None:

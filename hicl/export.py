@@ -10,7 +10,8 @@ def export(cache_path: str | Path, scene_id: str | None, out: Path, run: Path | 
     """Write a scene's points with a class each as a binary PLY, and return a line that says so.
 
     The class is what the voted pseudo-labels say (255 where no camera saw a point), or, with a trained run, what its
-    network says. Properties: x y z in metres, red green blue of the class, label; the comments name the classes.
+    network says. Properties: x y z in metres, in
+    the scan's own frame, red green blue of the class, label; the comments name the classes.
     Raises `HiclError`.
     """
     from hicl.pipeline.picture import class_colors
@@ -29,5 +30,8 @@ def export(cache_path: str | Path, scene_id: str | None, out: Path, run: Path | 
         model = inference.load(run, checked_device(device))
         evaluate.assert_fits(model, cache)
         label = model.predict(xyz, scene.read("points/rgb")).label
-    write_ply(out, Cloud(xyz, class_colors(cache.classes)[label]), label.astype("u1"), cache.classes)
-    return f"{out}: {len(xyz):,} points of {scene.id}, {(label != 255).mean():.1%} with a class"
+    cloud = Cloud(xyz, class_colors(cache.classes)[label], origin=scene.origin)
+    write_ply(out, cloud, label.astype("u1"), cache.classes)
+    told = f"{out}: {len(xyz):,} points of {scene.id}, {(label != 255).mean():.1%} with a class"
+    left_out = scene.attributes.get("left_out", 0)
+    return f"{told}; {left_out:,} of the scan without finite coordinates are left out" if left_out else told

@@ -24,6 +24,7 @@ from hicl.pipeline.search import similarity
 from hicl.pipeline.teacher import TeacherConfig, same_teacher
 from hicl.train import inference
 from hicl.train.inference import Model
+from hicl.upright import lying_axis, upright
 
 
 def load_model(where: Path, device: str = "auto") -> Model:
@@ -72,11 +73,13 @@ def predict_file(
     scale: float | None = None,
     clip: str | None = None,
     weights: str | None = None,
+    up: str | None = None,
 ) -> str:
     """Write a scan with a class for every point, and return what was found, as lines for a terminal.
 
     Written: `out`, a PLY with the classes' colours, a `label` property and the scan's faces; beside it `.npz` with
-    label [N], score [N] (the class' probability) and classes [C]; and `-legend.png`.
+    label [N], score [N] (the class' probability) and classes [C]; and `-legend.png`. up: the scan's axis that points
+    upwards, like y or -z; None: z, with a word where that seems wrong.
     Raises `HiclError`; nothing is written then.
     """
     _assert_output(out, scan)
@@ -84,7 +87,7 @@ def predict_file(
     text, names = None, model.classes
     if prompts is not None:
         text, names = embed(model, prompts, clip, weights), prompts.names
-    prediction = model.predict(cloud.xyz, cloud.rgb, text)
+    prediction = model.predict(upright(cloud.xyz, up or "z"), cloud.rgb, text)
     colors = picture.class_colors(names)
     share = np.bincount(prediction.label, minlength=len(names)) / len(prediction.label)
     found = [index for index in np.argsort(-share, kind="stable") if share[index] > 0]
@@ -95,7 +98,22 @@ def predict_file(
         picture.sheet([], lines).save(png)
         write_ply(out, replace(cloud, rgb=colors[prediction.label]), prediction.label, names)
     told = ", ".join(name for name, _ in lines[:8]) + (f", and {len(lines) - 8} more" if len(lines) > 8 else "")
-    return f"{out}: {len(cloud.xyz):,} points: {told}\nlabels and scores: {out.with_suffix('.npz')}"
+    told = f"{out}: {len(cloud.xyz):,} points: {told}\nlabels and scores: {out.with_suffix('.npz')}"
+    return "\n".join([told, *_doubts(cloud, up)])
+
+
+def _doubts(cloud: Cloud, up: str | None) -> list[str]:
+    """What a user should know of a scan before its answer is trusted, a line each."""
+    found = []
+    if cloud.left_out:
+        found.append(f"{cloud.left_out:,} points without finite coordinates are left out")
+    lying = lying_axis(cloud.xyz) if up is None else None
+    if lying:
+        found.append(
+            f"is {lying} up? the floor seems to lie across it, and the network takes z to be up: give --up {lying} or "
+            f"-{lying}, or --up z if all is well"
+        )
+    return found
 
 
 def legend_of(out: Path) -> Path:
@@ -111,13 +129,23 @@ def _assert_output(out: Path, scan: Path | None = None) -> None:
 
 
 def search_file(
-    scan: Path, model: Model, query: str, out: Path, scale: float | None = None, clip=None, weights=None
+    scan: Path,
+    model: Model,
+    query: str,
+    out: Path,
+    scale: float | None = None,
+    clip: str | None = None,
+    weights: str | None = None,
+    up: str | None = None,
 ) -> str:
-    """Write a scan coloured by its similarity to a text, by the model's features. Raises `HiclError`."""
+    """Write a scan coloured by its similarity to a text, by the model's features. up: as of `predict_file`.
+
+    Raises `HiclError`.
+    """
     _assert_output(out, scan)
     cloud = read_cloud(scan, model.voxel_size, scale)
-    near = model.similarity(cloud.xyz, cloud.rgb, embed_query(model, query, clip, weights))
-    return write_similarity(out, cloud, near, query)
+    near = model.similarity(upright(cloud.xyz, up or "z"), cloud.rgb, embed_query(model, query, clip, weights))
+    return "\n".join([write_similarity(out, cloud, near, query), *_doubts(cloud, up)])
 
 
 def search_cache(path: str | Path, scene_id: str | None, query: str, out: Path, clip=None, weights=None) -> str:
@@ -126,7 +154,8 @@ def search_cache(path: str | Path, scene_id: str | None, query: str, out: Path, 
     cache = open_cache(path)
     scene = cache.scene(scene_id or cache.scene_ids()[0])
     near = similarity(scene, embed_query(cache, query, clip, weights))
-    return write_similarity(out, Cloud(scene.read("points/xyz"), scene.read("points/rgb")), near, query)
+    cloud = Cloud(scene.read("points/xyz"), scene.read("points/rgb"), origin=scene.origin)
+    return write_similarity(out, cloud, near, query)
 
 
 def write_similarity(out: Path, cloud: Cloud, near: np.ndarray, query: str) -> str:

@@ -41,6 +41,9 @@ class PreprocessConfig:
         shown="the data set's",
         recorded=False,
     )
+    label_ids: str = setting(
+        "classes", "What label images hold: places in the class list, or NYU40 ids", choices=("classes", "nyu40")
+    )
 
     def __post_init__(self):
         check(self, option)

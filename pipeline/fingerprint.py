@@ -21,7 +21,7 @@ from hicl.pipeline.datasets.scene import Scene
 from hicl.pipeline.prompts import SCENE_TEMPLATES, ClassList
 
 # Raised by hand when a stage's code changes what it writes.
-_CODE = {"points": 2, "views": 1, "sets": 2, "features": 3, "labels": 1, "text": 2}
+_CODE = {"points": 3, "views": 1, "sets": 3, "features": 3, "labels": 1, "text": 2}
 
 
 def digest(**parts) -> str:
@@ -58,7 +58,9 @@ def scene(
 ) -> dict[str, str]:
     """Fingerprint of each stage of a scene, and of the text it is labelled with."""
     frames = digest(files=files(scene.frame_files(), root), step=getattr(scene, "frame_step", 1))
-    points = digest(code=_CODE["points"], files=files(scene.point_files(), root), own=own(config))
+    points = digest(
+        code=_CODE["points"], files=files(scene.point_files(), root), own=own(config), label_ids=config.label_ids
+    )
     views = digest(code=_CODE["views"], points=points, frames=frames, max_gap=config.max_gap, own=own(config))
     sets = digest(
         code=_CODE["sets"], points=points, sets=config.sets, k_threshold=config.k_threshold, min_size=config.min_size
@@ -66,7 +68,8 @@ def scene(
     if teacher:
         features = digest(code=_CODE["features"], frames=frames, teacher=teacher)
     else:
-        features = digest(code=_CODE["features"], frames=frames, labels=files(label_files, root))
+        labels = files(label_files, root)
+        features = digest(code=_CODE["features"], frames=frames, labels=labels, ids=config.label_ids)
     stages = {"points": points, "views": views, "sets": sets, "features": features}
     return stages | relabelled(stages, config, text)
 

@@ -21,6 +21,7 @@ from hicl.errors import HiclError
 from hicl.pipeline.features import Features, PatchGrid
 from hicl.pipeline.prompts import ClassList, ensemble, fill_templates
 from hicl.pipeline.teacher import TeacherConfig
+from hicl.pipeline.weights import fitted, read_weights
 
 Tokens = torch.Tensor  # float32 [B, L, D]
 ReadOut = Callable[[Tokens, Tokens, Tokens, int], Tokens]
@@ -252,16 +253,7 @@ def _load_weights(model: torch.nn.Module, name: str, config: TeacherConfig) -> t
             raise HiclError(f"--weights {weights}: neither a file nor a tag of {name} (its tags: {tags})")
         _assert_quick_gelu(model, name, weights, bool(settings.get("quick_gelu")))
         path = _download(settings, name, weights)
-    state = _read_state(path)
-    expected = model.state_dict()
-    for key in ("logit_scale", "logit_bias"):
-        if key in state and key in expected and state[key].numel() == expected[key].numel():
-            state[key] = state[key].reshape(expected[key].shape)  # some releases store [1] for []
-    wrong = sorted(set(expected) ^ set(state)) or sorted(k for k in state if state[k].shape != expected[k].shape)
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise HiclError(f"{path}: not the weights of {name}: tensors {', '.join(wrong[:3])}{more} don't match")
-    model.load_state_dict(state)
+    model.load_state_dict(fitted(read_weights(path), model.state_dict(), path, name))
     return settings.get("mean") or OPENAI_DATASET_MEAN, settings.get("std") or OPENAI_DATASET_STD
 
 
@@ -282,29 +274,6 @@ def _download(settings: dict, name: str, tag: str) -> Path:
         raise HiclError(
             f"--weights {tag}: can't be downloaded for {name} ({_first_line(error)}); give a local file: --weights FILE"
         ) from None
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    """A flat state dict of a .safetensors or .pt file; nothing in it is ever executed."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise HiclError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise HiclError(f"{path}: not a readable safetensors file ({error})") from None
-    except Exception as error:
-        reason = _first_line(error)
-        raise HiclError(f"{path}: not a plain file of weights ({reason}); convert it to .safetensors") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else None
-    plain = isinstance(state, dict) and len(state) > 0
-    if not plain or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
-        raise HiclError(f"{path}: not a file of weights (expected a dictionary of tensors)")
-    return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 @contextlib.contextmanager

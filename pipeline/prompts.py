@@ -1,6 +1,8 @@
 """Class lists and the prompts made of them."""
 
 import os
+import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,16 +37,25 @@ class ClassList:
 
 MOST_WORDS = 65_535  # a label is at most a uint16
 
+# What is a file's name and not a class's: a path from the root, here or home, or an ending that lists have.
+_FILE = re.compile(
+    r"(?s)(/|\.{1,2}/|~).*|[^,]*\.(txt|csv|tsv|json|ya?ml|toml|names|list|labels|md|ini|cfg|xml)", re.IGNORECASE
+)
+_CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # some scripts spell with them
+
 
 def read_classes(path: Path, most: int = MAX_CLASSES) -> ClassList:
     """A text file with a class a line, synonyms behind commas (`sofa, couch`), # for comments.
 
-    Raises `HiclError` if it can't be read, is empty, repeats a name or has more than `most` classes.
+    Raises `HiclError` if it can't be read, is empty, repeats a name, holds a control character or has more than `most`
+    classes.
     """
     try:
-        lines = [line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise HiclError(f"{path}: class list can't be read ({error})") from None
+    lines = [line.split("#")[0].strip() for line in text.split("\n")]  # splitlines would cut at control characters too
     split = (tuple(word.strip() for word in line.split(",") if word.strip()) for line in lines)
     prompts = tuple(words for words in split if words)
     return _checked(prompts, most, str(path), "write one a line")
@@ -57,12 +68,18 @@ def parse_classes(text: str, most: int = MAX_CLASSES) -> ClassList:
     """
     if os.path.isfile(text):  # pathlib's raises where a list is longer than a file's name may be
         return read_classes(Path(text), most)
-    if Path(text).suffix == ".txt":
-        raise HiclError(f"{text}: no such file")
+    if _FILE.fullmatch(text.strip()):
+        raise HiclError(f"{text}: {'is a folder' if os.path.isdir(text) else 'no such file'}")
     return _checked(tuple((word.strip(),) for word in text.split(",") if word.strip()), most, "--classes", "name them")
 
 
 def _checked(prompts: tuple[tuple[str, ...], ...], most: int, where: str, hint: str) -> ClassList:
+    for word in (word for words in prompts for word in words):
+        if control := next(
+            (sign for sign in word if unicodedata.category(sign) in _CONTROL and sign not in _JOINERS), ""
+        ):
+            name = unicodedata.name(control, "control character")
+            raise HiclError(f"{where}: class {word!r} holds U+{ord(control):04X} ({name}); take it out")
     names = tuple(words[0] for words in prompts)
     if not 0 < len(names) <= most:
         raise HiclError(f"{where}: {len(names)} classes; {hint}, 1 to {most} of them")

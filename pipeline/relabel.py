@@ -71,7 +71,14 @@ def relabel(
             if wanted == attributes["stages"]:
                 summary.unchanged.append(scene)
                 continue
-            about = (wanted, frozenset({"labels"}), identity, device, Extent(attributes["counts"]["frames"]))
+            about = (
+                classes.names,
+                wanted,
+                frozenset({"labels"}),
+                identity,
+                device,
+                Extent(attributes["counts"]["frames"]),
+            )
             split = attributes["split"]
             jobs.append(Job(_Cached(scene), split, Path(), path, config, teacher, None, *about))
         try:

@@ -22,7 +22,7 @@ from hicl.cache.writer import CacheWriter, staging
 from hicl.config import recorded
 from hicl.devices import checked_device
 from hicl.errors import HiclError
-from hicl.pipeline import fingerprint
+from hicl.pipeline import agreement, fingerprint
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Scene, Source
 from hicl.pipeline.prompts import ClassList
@@ -54,6 +54,7 @@ class Job:
     config: PreprocessConfig
     teacher: TeacherConfig | None
     labels: Path | None
+    classes: tuple[str, ...]
     fingerprints: dict[str, str]
     todo: frozenset[str]
     identity: dict | None = None  # the teacher's
@@ -64,17 +65,28 @@ class Job:
 
 @dataclass
 class Summary:
-    """What a run did: scene ids, error lines by scene, and frames passed over by scene."""
+    """What a run did: scene ids, error lines by scene, frames passed over by scene, and doubts by scene."""
 
     done: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, dict[str, str]] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
+    seen: dict[str, agreement.Seen] = field(default_factory=dict)
 
 
-def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[str, dict[str, str]]:
-    """Run the stages of a scene that are not up to date and stage it. Returns the name to publish it by, and the frames
-    skipped.
+class Staged(NamedTuple):
+    """A scene that is made: the name to publish it by, the frames skipped, how much of the surface the others see,
+    where that was found out anew, and what a user should know of it."""
+
+    name: str
+    skipped: dict[str, str]
+    seen: agreement.Seen | None
+    doubts: list[str]
+
+
+def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
+    """Run the stages of a scene that are not up to date and stage it.
 
     Raises `HiclError` where the scene can't be made; nothing of it is published then.
     """
@@ -88,14 +100,16 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
     with staging(job.cache) as stage:
         published, text = stage.cache.published(scene.id), stage.cache.text.copy()
         arrays: dict[str, np.ndarray] = {}
+        doubts: list[str] = []
         old = _published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
 
         points = scene.points() if todo & {"points", "sets"} else None
         if "points" in todo:
             arrays |= stages.make_points(points)
         if "sets" in todo:
-            arrays |= stages.make_sets(scene, points, config)
-        skipped = published.attributes.get("skipped", {}) if published else {}
+            arrays |= stages.make_sets(scene, points, config, doubts.append)
+        about = published.attributes if published else {}
+        skipped, seen = about.get("skipped", {}), None
         with_features = "features" in todo and job.teacher is not None
         if "views" in todo or with_features:
             skipped = {}
@@ -106,23 +120,45 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
                     views.add(frame_id, frame)
                 arrays |= views.arrays(skipped)
             skipped = {frame: reason.replace(f"{job.root}{os.sep}", "") for frame, reason in skipped.items()}
+            about = _about(scene, arrays | old)
+        if "views" in todo:
+            seen = agreement.seen(len(xyz), arrays["pairs/point"])
+            seen = seen._replace(doubt=agreement.doubt(scene, xyz, seen, len(arrays["views/frame"]), config.max_gap))
         if "labels" in todo:
             known = old | arrays
             if job.teacher is not None:
                 raw = stages.label_from_features(text, known)
             else:
-                raw = stages.label_from_images(label_files(job.labels), len(text), known)
+                frames = about.get("frame_names") or [str(frame) for frame in known["views/frame"].tolist()]
+                raw = stages.label_from_images(label_files(job.labels), job.classes, config.label_ids, frames, known)
             arrays |= stages.make_labels(raw, known, config)
 
+        before = published.attributes.get("left_out", 0) if published else 0
+        left_out = points.left_out if points is not None else before
         attributes = {
+            **{name: about[name] for name in ("source", "origin", "frame_names") if name in about},
             "split": job.split,
             "stages": job.fingerprints,
             "counts": _counts(old | arrays),
             "skipped": skipped,
+            "left_out": left_out,
             "teacher": job.identity,
             "settings": recorded(config),
         }
-        return stage.build(scene.id, arrays, attributes, keep=list(old)), skipped
+        doubts += stages.doubts(old | arrays, left_out, config)
+        return Staged(stage.build(scene.id, arrays, attributes, keep=list(old)), skipped, seen, doubts)
+
+
+def _about(scene: Scene, arrays: dict[str, np.ndarray]) -> dict:
+    """What a scene's attributes say of its scan; of origin and names only where they say something."""
+    about: dict = {"source": scene.source}
+    if scene.origin.any():
+        about["origin"] = scene.origin.tolist()
+    numbers = arrays["views/frame"].tolist()
+    names = [scene.frame_name(frame_id) for frame_id in numbers]
+    if names != [str(number) for number in numbers]:
+        about["frame_names"] = names
+    return about
 
 
 @contextlib.contextmanager
@@ -200,19 +236,25 @@ def preprocess(
         for scene, split in source.scenes:
             fresh = replace(scene)  # with it goes what it reads of its files: nothing of it is kept here
             try:
+                lacking = fresh.missing()
                 labels = _label_folder(config, scene.id, len(source.scenes) == 1)
                 files = label_files(labels) if labels else []
                 wanted = fingerprint.scene(fresh, source.root, config, identity, files, text_fingerprint)
+                row = writer.rows.get(scene.id)
+                have = manifest.fingerprints(row) if row else {}
+                todo = frozenset(stage for stage in STAGES if wanted[stage] != have.get(stage))
+                if not todo and row["split"] == split:
+                    summary.unchanged.append(scene.id)
+                    continue
+                if "points" in todo:
+                    _assert_same_scan(writer, fresh)
+                extent = _extent(fresh)
             except HiclError as error:
                 summary.failed[scene.id] = str(error)
                 continue
-            row = writer.rows.get(scene.id)
-            have = manifest.fingerprints(row) if row else {}
-            todo = frozenset(stage for stage in STAGES if wanted[stage] != have.get(stage))
-            if not todo and row["split"] == split:
-                summary.unchanged.append(scene.id)
-                continue
-            about = (wanted, todo, identity, device, _extent(fresh))
+            if lacking:
+                say(f"{scene.id}: {len(lacking)} of {len(fresh.frame_ids)} frames lack a file; the first: {lacking[0]}")
+            about = (classes.names, wanted, todo, identity, device, extent)
             jobs.append(Job(scene, split, source.root, out, config, teacher, labels, *about))
         try:
             if jobs:
@@ -253,9 +295,13 @@ def _embed(
 ) -> tuple[np.ndarray | None, dict]:
     """(embedding of the classes, root attributes); None and the cache's own if they are up to date. One-hot where no
     text was read: the classes are then an ordinary linear classifier's."""
-    if writer.root is not None and writer.root["text_fingerprint"] == text_fingerprint:
+    truth = _truth_classes(source, writer)
+    if writer.root is not None and (writer.root["text_fingerprint"], writer.root["truth_classes"]) == (
+        text_fingerprint,
+        truth,
+    ):
         return None, writer.root
-    about: dict = {"truth_classes": list(source.truth_classes), "teacher": None}
+    about: dict = {"truth_classes": truth, "teacher": None}
     if teacher is None:
         return np.eye(len(classes.names), dtype=np.float32), about
     model = load_teacher(teacher, device if executor is None else "auto")  # GPUs may be the executor's alone
@@ -268,17 +314,32 @@ def _embed(
     return embedding, about
 
 
-def _extent(scene: Scene) -> Extent | None:
-    """None where the scene can't be read: it is said when its turn comes."""
+def _truth_classes(source: Source, writer: CacheWriter) -> list[str]:
+    """What ground truth counts in. Raises `HiclError` where that of the cache's other scenes counts otherwise."""
+    own, known = list(source.truth_classes), list(writer.root["truth_classes"]) if writer.root else []
+    if known and own and own != known and set(writer.rows) - {scene.id for scene, _ in source.scenes}:
+        raise HiclError(f"{writer.path}: its ground truth counts in other classes; give another --out")
+    return own or known
+
+
+def _extent(scene: Scene) -> Extent:
+    """Raises `HiclError` where the scene can't be read: then nothing heavy is loaded for it."""
     from hicl.pipeline.datasets import ply
 
-    try:
-        meshes = [file for file in scene.point_files() if file.name.endswith(".ply")]
-        camera = scene.color_camera
-        n_points = ply.vertex_count(meshes[0]) if meshes else 150_000
-        return Extent(len(scene.frame_ids), n_points, camera.height, camera.width)
-    except HiclError:
-        return None
+    meshes = [file for file in scene.point_files() if file.suffix.lower() == ".ply"]
+    camera = scene.color_camera
+    n_points = ply.vertex_count(meshes[0]) if meshes else 150_000
+    return Extent(len(scene.frame_ids), n_points, camera.height, camera.width)
+
+
+def _assert_same_scan(writer: CacheWriter, scene: Scene) -> None:
+    """Raises `HiclError` where the cache has another scan by this scene's name."""
+    published = writer.attributes(scene.id)
+    if published is not None and published.get("source", scene.source) != scene.source:
+        raise HiclError(
+            f"{writer.path}: its scene {scene.id} is {published['source']}, not {scene.source}; give another --out, or "
+            "the folder above both as --root"
+        )
 
 
 def _say_disk(jobs: list[Job], teacher: dict | None, writer: CacheWriter, say: Callable[[str], None]) -> None:
@@ -326,9 +387,10 @@ def run_jobs(
             bar.set_description(f"scene {len(summary.done) + len(summary.failed) + 1}/{len(jobs)}")
             start = bar.n
             try:
-                staged, skipped = result()
+                staged, summary.skipped[scene_id], seen, summary.doubts[scene_id] = result()
                 writer.publish(scene_id, staged)
-                summary.skipped[scene_id] = skipped
+                if seen is not None:
+                    summary.seen[scene_id] = seen
                 summary.done.append(scene_id)
             except Exception as error:  # a defect of ours must not cost the other scenes
                 summary.failed[scene_id] = _reason(scene_id, error)

@@ -7,13 +7,14 @@ import numpy as np
 
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline import normals, partition, refine
+from hicl.pipeline import agreement, normals, partition, refine
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.images import read_label
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
 from hicl.pipeline.features import FeatureReader, class_scores
 from hicl.pipeline.projection import Projector
 from hicl.pipeline.sampling import label_pixels
+from hicl.pipeline.weld import weld
 
 Arrays = dict[str, np.ndarray]
 
@@ -29,6 +30,12 @@ def make_points(points: Points) -> Arrays:
 
 
 def _unit_normals(points: Points) -> np.ndarray:
+    points, place = weld(points)
+    found = _normals_of_places(points)
+    return found if place is None else found[place]
+
+
+def _normals_of_places(points: Points) -> np.ndarray:
     if points.faces is not None:
         return normals.unit(normals.mesh_normals(points.xyz, points.faces))
     if points.normal is not None:
@@ -37,19 +44,56 @@ def _unit_normals(points: Points) -> np.ndarray:
     return normals.pca_normals(points.xyz, neighbors, points.sight)
 
 
-def make_sets(scene: Scene, points: Points, config: PreprocessConfig) -> Arrays:
-    """sets/id: the geometric consistency sets (HICL section 3.2), the scan's own where it brings them."""
-    shipped = scene.shipped_sets() if config.sets in ("best", "shipped") else None
+def make_sets(
+    scene: Scene, points: Points, config: PreprocessConfig, say: Callable[[str], None] = lambda _: None
+) -> Arrays:
+    """sets/id: the geometric consistency sets (HICL section 3.2), the scan's own where it brings them.
+
+    say: gets a line where the scan's own can't be read and aren't insisted on.
+    """
+    shipped = None
+    try:
+        shipped = scene.shipped_sets() if config.sets in ("best", "shipped") else None
+    except HiclError as error:
+        if config.sets == "shipped":
+            raise
+        say(f"passed over {error}")
     if shipped is not None:
         return {"sets/id": partition.compact_ids(shipped)}
     if config.sets == "shipped":
         raise HiclError(f"{scene.id}: no .segs.json came with the scan; use --sets mesh, knn or best")
-    settings = {"k_threshold": config.k_threshold, "min_size": config.min_size}
-    if points.faces is not None and config.sets != "knn":
-        return {"sets/id": partition.mesh_sets(points.xyz, points.faces, **settings)}
-    if config.sets == "mesh":
+    if config.sets == "mesh" and points.faces is None:
         raise HiclError(f"{scene.id}: a cloud without faces has no mesh sets; use --sets knn or best")
-    return {"sets/id": partition.knn_sets(points.xyz, points.normal, points.sight, **settings)}
+    settings = {"k_threshold": config.k_threshold, "min_size": config.min_size}
+    points, place = weld(points)
+    if points.faces is not None and config.sets != "knn":
+        sets = partition.mesh_sets(points.xyz, points.faces, **settings)
+    else:
+        sets = partition.knn_sets(points.xyz, points.normal, points.sight, **settings)
+    return {"sets/id": sets if place is None else sets[place]}
+
+
+def doubts(arrays: Arrays, left_out: int, config: PreprocessConfig) -> list[str]:
+    """What a user should know of a scene before its labels are trusted, a line each.
+
+    arrays: sets/id and views/pose. left_out: points of its source without a finite place.
+    """
+    found = [f"{left_out:,} points without finite coordinates are left out"] if left_out else []
+    median = int(np.median(np.bincount(arrays["sets/id"])))
+    if median < config.min_size:
+        found.append(
+            f"half of its sets have {median} points or fewer, less than --min-size {config.min_size}, so the vote can "
+            "do little: does the surface hang together?"
+        )
+    up = -arrays["views/pose"][:, :3, 1].mean(axis=0)
+    axis = int(np.abs(up).argmax())
+    if (axis < 2 or up[2] < 0) and abs(up[axis]) > _UPRIGHT:
+        name = "-" * bool(up[axis] < 0) + "xyz"[axis]
+        found.append(f"its cameras hold {name} up, not z; a network knows scans only by the up axis that it learned")
+    return found
+
+
+_UPRIGHT = 0.8  # of the mean of unit vectors: cameras that are held alike, and along an axis
 
 
 def usable_frames(scene: Scene, skipped: dict[str, str], tick: Callable[[], None]) -> Iterator[tuple[int, Frame]]:
@@ -58,7 +102,7 @@ def usable_frames(scene: Scene, skipped: dict[str, str], tick: Callable[[], None
         try:
             frame = scene.frame(frame_id)
         except FrameError as error:
-            skipped[str(frame_id)] = str(error)
+            skipped[scene.frame_name(frame_id)] = str(error)
         else:
             yield frame_id, frame
         tick()
@@ -88,7 +132,7 @@ class Views:
     """
 
     def __init__(self, scene: Scene, xyz: np.ndarray | None, reader: FeatureReader | None, config: PreprocessConfig):
-        self._scene, self._reader, self._max_gap = scene, reader, config.max_gap
+        self._scene, self._xyz, self._reader, self._max_gap = scene, xyz, reader, config.max_gap
         self._projector = Projector(xyz) if xyz is not None else None
         self._frames, self._pairs = [], []
 
@@ -110,7 +154,7 @@ class Views:
             if not any(len(point) for point, _ in self._pairs):
                 raise HiclError(
                     f"{self._scene.id}: no point is visible in any of {len(self._frames)} frames; "
-                    "are the poses camera to world, in metres, and the depth units right?"
+                    f"{agreement.likely_cause(self._scene, self._xyz, self._max_gap)}"
                 )
             arrays |= make_views(self._frames, self._scene.color_camera, self._pairs)
         if self._reader is not None:
@@ -130,26 +174,34 @@ def label_from_features(text: np.ndarray, arrays: Arrays) -> np.ndarray:
     return np.concatenate(raw)
 
 
-def label_from_images(files: list[Path], n_classes: int, arrays: Arrays) -> np.ndarray:
-    """pairs/raw from one label image a view (class index a pixel, 255 = none), at any resolution.
+def label_from_images(
+    files: list[Path], names: tuple[str, ...], ids: str, frames: list[str], arrays: Arrays
+) -> np.ndarray:
+    """pairs/raw from one label image a view, at any resolution. names, ids: see `images.read_label`.
 
-    A view whose image is missing stays without labels. Raises `HiclError` for an unknown class, or if all are missing.
+    frames: the views' names; an image is called like its frame, or, where that is a number, has the same. A view whose
+    image is missing stays without labels. Raises `HiclError` for an unknown class, or if all are missing.
     """
-    by_frame = {int(file.stem): file for file in files if file.stem.isdigit()}
+    by_frame = {_number(file.stem): file for file in files}
     indptr, pixel, found = arrays["pairs/indptr"], arrays["pairs/pixel"], 0
     raw = np.full(len(pixel), NO_LABEL, np.uint8)
-    for view, frame_id in enumerate(arrays["views/frame"].tolist()):
-        if frame_id in by_frame:
+    for view, frame in enumerate(frames):
+        if file := by_frame.get(_number(frame)):
             found += 1
-            image = read_label(by_frame[frame_id], n_classes)
+            image = read_label(file, names, ids)
             own = slice(indptr[view], indptr[view + 1])
             # The centre of a pixel of the view, in an image of another resolution.
             row, column = ((pixel[own] + 0.5) * image.shape / arrays["views/size"][view]).astype(np.int64).T
             raw[own] = image[row, column]
     if not found:
-        wanted = ", ".join(f"{frame_id}.png" for frame_id in arrays["views/frame"][:3].tolist())
+        wanted = ", ".join(f"{frame}.png" for frame in frames[:3])
         raise HiclError(f"--labels-dir: no label image for any frame of this scene; expected {wanted} …")
     return raw
+
+
+def _number(name: str) -> int | str:
+    """000012 and 12 are one frame."""
+    return int(name) if name.isdecimal() else name
 
 
 def make_labels(raw: np.ndarray, arrays: Arrays, config: PreprocessConfig) -> Arrays:

@@ -6,14 +6,14 @@ import numpy as np
 
 from hicl.pipeline import stages
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets.scene import Camera, Frame, Points
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
 from hicl.pipeline.fusion import fuse_depth
-from hicl.pipeline.kernels import vote
+from hicl.pipeline.kernels import lists, vote
 from hicl.pipeline.sampling import scores_at
 from hicl.processes import compiling
 
 
-class _Plane:
+class _Plane(Scene):
     """A square patch seen by one camera. See `datasets.scene.Scene`."""
 
     id = "warm-up"
@@ -34,9 +34,6 @@ class _Plane:
     def frame(self, _: int) -> Frame:
         return Frame(np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.float32), np.eye(4))
 
-    def shipped_sets(self) -> None:
-        return None
-
 
 @functools.cache
 def compile_kernels() -> None:
@@ -48,6 +45,9 @@ def compile_kernels() -> None:
 
 def _run_stages() -> None:
     config = PreprocessConfig()
+    data, fields = np.array([3, 0, 1, 2], np.uint8), np.array([[1, 0, 1]])
+    found, _ = lists.locate(data, 0, 1, fields, 0, False)
+    lists.fans(data, found, fields[0], False, False, 3)
     for meshed in (True, False):
         scene = _Plane(meshed)
         arrays = stages.make_points(scene.points()) | stages.make_sets(scene, scene.points(), config)

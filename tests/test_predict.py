@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from plyfile import PlyData, PlyElement
 
+from hicl import upright
 from hicl.clouds import Cloud, read_cloud, write_ply
 from hicl.errors import HiclError
 from hicl.pipeline.prompts import ClassList, parse_classes
@@ -161,10 +162,6 @@ def test_clouds_that_cannot_be_read_are_one_line(model, tmp_path):
     cloud, out = _corner(), tmp_path / "out.ply"
     with pytest.raises(HiclError, match="the network reads colours"):
         predict_file(_write(tmp_path / "grey.ply", cloud, drop=("red", "green", "blue")), model, out)
-    broken = cloud.xyz.copy()
-    broken[7, 1] = np.nan
-    with pytest.raises(HiclError, match="vertex 7 is not finite"):
-        predict_file(_write(tmp_path / "nan.ply", Cloud(broken, cloud.rgb)), model, out)
     with pytest.raises(HiclError, match="no vertices"):
         predict_file(_write(tmp_path / "empty.ply", Cloud(cloud.xyz[:0], cloud.rgb[:0])), model, out)
     with pytest.raises(HiclError, match=r"nowhere\.ply: can't be read"):
@@ -174,6 +171,75 @@ def test_clouds_that_cannot_be_read_are_one_line(model, tmp_path):
     with pytest.raises(HiclError, match="is the scan itself"):
         predict_file(tmp_path / "good.ply", model, tmp_path / "good.ply")
     assert not list(tmp_path.glob("out*"))
+
+
+def test_points_without_a_place_are_left_out_and_told(model, tmp_path):
+    cloud = _corner()
+    broken = cloud.xyz.copy()
+    broken[[0, 7], 1] = np.nan
+    told = predict_file(_write(tmp_path / "nan.ply", Cloud(broken, cloud.rgb)), model, tmp_path / "out.ply")
+    assert "2 points without finite coordinates are left out" in told
+    rest = np.isfinite(broken).all(axis=1)
+    expected = model.predict(cloud.xyz[rest], cloud.rgb[rest])
+    assert (PlyData.read(str(tmp_path / "out.ply"))["vertex"].data["label"] == expected.label).all()
+    assert (np.load(tmp_path / "out.npz")["label"] == expected.label).all()
+    assert "left out" not in predict_file(_write(tmp_path / "good.ply", cloud), model, tmp_path / "out.ply")
+
+
+def test_a_stray_point_is_named(model, tmp_path):
+    cloud = _corner()
+    for strays in ([7], [7, 3000]):
+        far = cloud.xyz.copy()
+        far[strays, 0] = 120_000
+        told = f"point 7{' .and 1 others.' if len(strays) > 1 else ''}, at .120000, .* lies 1.2e.05 m from nearly all"
+        with pytest.raises(HiclError, match=rf"s\.ply: {told} others; cut strays"):
+            predict_file(_write(tmp_path / "s.ply", Cloud(far, cloud.rgb)), model, tmp_path / "out.ply")
+
+
+def _hall():
+    """A floor of 6 x 5 m and two walls of 2 m, with z up."""
+    cloud = _corner()
+    return dataclasses.replace(cloud, xyz=cloud.xyz * np.float32([3, 2.5, 1]) + np.float32([1, 2, 3]))
+
+
+# Rows: the lying scan's x, y and z in those of the upright one. Each is a rotation.
+LYING = {
+    "y": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
+    "-y": [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
+    "x": [[0, 0, 1], [0, 1, 0], [-1, 0, 0]],
+    "-x": [[0, 0, -1], [0, 1, 0], [1, 0, 0]],
+    "-z": [[1, 0, 0], [0, -1, 0], [0, 0, -1]],
+}
+
+
+@pytest.mark.parametrize("up", LYING)
+def test_a_scan_that_lies_is_stood_up_and_stays_where_it_is(model, tiny_clip, tmp_path, up):
+    own = {"clip": tiny_clip.vit.config, "weights": tiny_clip.vit.weights}
+    cloud, turn, out = _hall(), np.array(LYING[up], np.float32), tmp_path / "out.ply"
+    assert np.linalg.det(turn) == 1 and (upright.axis(up) @ turn).tolist() == [0, 0, 1]
+    lying = dataclasses.replace(cloud, xyz=cloud.xyz @ turn.T)
+    scan = _write(tmp_path / "scan.ply", lying)
+    told = predict_file(scan, model, out, up=up)
+    vertex = PlyData.read(str(out))["vertex"].data
+    assert (vertex["label"] == model.predict(cloud.xyz, cloud.rgb).label).all()
+    np.testing.assert_array_equal(np.stack([vertex[name] for name in "xyz"], axis=1), lying.xyz)
+    assert " up?" not in told
+    search_file(scan, model, "a seat", out, **own, up=up)
+    near = model.similarity(cloud.xyz, cloud.rgb, embed_query(model, "a seat", **own))
+    np.testing.assert_allclose(PlyData.read(str(out))["vertex"].data["similarity"], near, atol=1e-6)
+
+
+def test_a_scan_that_lies_is_asked_about(model, tmp_path):
+    cloud, out = _hall(), tmp_path / "out.ply"
+    assert " up?" not in predict_file(_write(tmp_path / "scan.ply", cloud), model, out)
+    for name in "xy":
+        lying = dataclasses.replace(cloud, xyz=cloud.xyz @ np.array(LYING[name], np.float32).T)
+        told = predict_file(_write(tmp_path / "scan.ply", lying), model, out)
+        assert f"is {name} up?" in told and f"give --up {name} or -{name}" in told
+    far = np.concatenate([lying.xyz, np.float32([[150_000, 0, 0]])])
+    assert upright.lying_axis(far) == name  # a stray changes nothing
+    with pytest.raises(HiclError, match="--up w: unknown"):
+        predict_file(tmp_path / "scan.ply", model, out, up="w")
 
 
 def test_other_words_need_the_models_own_teacher(model, tiny_clip, tmp_path):

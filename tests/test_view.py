@@ -177,6 +177,7 @@ def test_images_of_the_cameras(scan):
 
     class Stored:
         id, dataset, path = "a", "rgbd", Path("cache")
+        attributes = {"settings": {"depth_scale": 1000.0, "poses": "camera-to-world", "axes": "opencv"}}
         arrays = {"views/frame": np.array([0, 1, 7], np.int32), "views/pose": np.concatenate([poses, poses[:1]])}
 
         def read(self, name):

@@ -27,6 +27,7 @@ Classes = Annotated[
 Clip = Annotated[str | None, typer.Option(help="The teacher's open_clip config, where it came from a file.")]
 Weights = Annotated[str | None, typer.Option(help="The teacher's weights, where they came from a file.")]
 Scale = Annotated[float | None, typer.Option(help="Metres a unit of the scan: 0.001 for millimetres. [default: 1]")]
+Up = Annotated[str | None, typer.Option(help="The scan's upward axis: x, y, z, -x, -y or -z. [default: z]")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Scenes at a time; the bytes don't depend on it. [default: cores]")
 ]

@@ -75,6 +75,7 @@ def _preprocess(name: str) -> Callable:
         scheduler: Scheduler = None,
         device: Device = "auto",
     ) -> None:
+        from hicl.pipeline import agreement
         from hicl.pipeline.config import build
         from hicl.pipeline.prompts import ClassList, parse_classes
         from hicl.pipeline.run import preprocess
@@ -95,6 +96,11 @@ def _preprocess(name: str) -> Callable:
         for scene, frames in sorted(summary.skipped.items()):
             for reason in list(frames.values())[:3]:
                 say(f"  skipped in {scene}: {reason}")
+        for line in agreement.told(summary.seen):
+            say(line)
+        for scene, doubts in sorted(summary.doubts.items()):
+            for doubt in doubts:
+                say(f"  {scene}: {doubt}")
         _end(summary)
 
     preprocess.__doc__ = dataset.__doc__.splitlines()[0]

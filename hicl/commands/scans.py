@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hicl.commands.options import Clip, Device, Model, OptionalModel, PlyOut, Scale, Scene, Weights
+from hicl.commands.options import Clip, Device, Model, OptionalModel, PlyOut, Scale, Scene, Up, Weights
 from hicl.errors import HiclError
 
-Scan = Annotated[Path, typer.Argument(help="A coloured mesh or cloud, .ply, in metres, z up.")]
+Scan = Annotated[Path, typer.Argument(help="A coloured mesh or cloud, .ply, in metres.")]
 
 
 def predict(
@@ -19,6 +19,7 @@ def predict(
         str | None, typer.Option(help="Names behind commas, or a file with a class a line. [default: the model's]")
     ] = None,
     scale: Scale = None,
+    up: Up = None,
     clip: Clip = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -28,7 +29,7 @@ def predict(
     from hicl.predict import load_model, predict_file
 
     words = parse_classes(classes, MOST_WORDS) if classes is not None else None
-    typer.echo(predict_file(scan, load_model(model, device), out, words, scale, clip, weights))
+    typer.echo(predict_file(scan, load_model(model, device), out, words, scale, clip, weights, up))
 
 
 def search(
@@ -38,6 +39,7 @@ def search(
     scene: Scene = None,
     model: Annotated[Path | None, typer.Option(help="Search the scan with this model, without images.")] = None,
     scale: Scale = None,
+    up: Up = None,
     clip: Clip = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -45,14 +47,14 @@ def search(
     """Colour every point by its similarity to a free text: of a cached scene, or of any scan by a trained model."""
     if (cache is None) == (model is None) or len(words) != (1 if cache else 2):
         raise HiclError('search needs either --cache C "text" or --model M SCAN.ply "text"')
-    if scene is not None and model or scale is not None and cache:
-        raise HiclError("--scene goes with --cache, --scale with --model")
+    if scene is not None and model or (scale, up) != (None, None) and cache:
+        raise HiclError("--scene goes with --cache, --scale and --up with --model")
     from hicl.predict import load_model, search_cache, search_file
 
     if model is None:
         typer.echo(search_cache(str(cache), scene, words[0], out, clip, weights))
     else:
-        typer.echo(search_file(Path(words[0]), load_model(model, device), words[1], out, scale, clip, weights))
+        typer.echo(search_file(Path(words[0]), load_model(model, device), words[1], out, scale, clip, weights, up))
 
 
 def export(

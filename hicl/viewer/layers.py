@@ -14,6 +14,7 @@ from hicl.cache.store import is_url
 from hicl.clouds import near_zero, read_cloud
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.picture import class_colors, heat, set_colors
+from hicl.upright import axis, upright
 
 if TYPE_CHECKING:
     from hicl.train.inference import Model
@@ -217,7 +218,7 @@ def of_ply(
     """A PLY's points: colours, labels by the names in its comments, similarity and prediction; else the height."""
     from hicl.pipeline.datasets import ply
 
-    vertex, _ = ply.read_ply(path)
+    vertex = ply.read_surface(path).vertex
     xyz, _ = near_zero(ply.xyz(vertex, path, np.float64))
     rgb, upward = ply.rgb(vertex, path), axis(up or "z")
     layers = {} if rgb is None else {"colours": Layer(rgb)}
@@ -233,10 +234,11 @@ def of_ply(
         from hicl.predict import embed_query
 
         cloud = read_cloud(path, model.voxel_size, scale)  # checks the unit and that there are colours
-        layers["prediction"] = class_layer(model.predict(cloud.xyz, cloud.rgb).label, dict(enumerate(model.classes)))
+        turned = upright(cloud.xyz, up or "z")
+        layers["prediction"] = class_layer(model.predict(turned, cloud.rgb).label, dict(enumerate(model.classes)))
 
         def search(text: str) -> np.ndarray:
-            return model.similarity(cloud.xyz, cloud.rgb, embed_query(model, text, *teacher))
+            return model.similarity(turned, cloud.rgb, embed_query(model, text, *teacher))
 
     if not layers:
         height = xyz @ upward
@@ -289,9 +291,12 @@ def read_images(cache: CacheReader, scene: SceneReader, root: Path) -> dict[int,
     from PIL import Image
 
     from hicl.pipeline.datasets import rgbd, scannet
+    from hicl.pipeline.datasets.scene import Readings
 
     if cache.dataset == "rgbd":
-        scans = rgbd.find_scenes(root)
+        settings = scene.attributes["settings"]
+        readings = Readings(*(settings[name] for name in ("depth_scale", "poses", "axes")))
+        scans = rgbd.find_scenes(root, readings=readings)
     elif cache.dataset in ("scannet", "miniature"):
         scans = [scan for scan, _ in scannet.find_scenes(root)[0]]
     else:
@@ -313,10 +318,3 @@ def read_images(cache: CacheReader, scene: SceneReader, root: Path) -> dict[int,
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         images[frame] = np.asarray(image)
     return images
-
-
-def axis(name: str) -> np.ndarray:
-    """float64 [3] of x, y, z, -x, -y or -z. Raises `HiclError` for another name."""
-    if name.lstrip("+-") not in ("x", "y", "z") or len(name) > 2:
-        raise HiclError(f"--up {name}: unknown; known are x, y, z, -x, -y, -z")
-    return np.eye(3)["xyz".index(name[-1])] * (-1 if name[0] == "-" else 1)

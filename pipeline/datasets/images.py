@@ -1,12 +1,14 @@
 """Files of posed RGB-D folders: colour, 16-bit depth, poses and intrinsics as text. Each error names the file."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline.datasets.scene import Camera, checked_pose
+from hicl.pipeline.datasets import nyu40
+from hicl.pipeline.datasets.scene import Camera, checked_camera, checked_pose
 from hicl.pipeline.datasets.sens import decode_color
 
 
@@ -25,8 +27,11 @@ def read_depth(path: Path, camera: Camera | None = None, scale: float = 1000.0) 
     65535 means "nothing measured" as well (7-Scenes).
     """
     try:
-        with Image.open(path) as image:
-            raw = np.asarray(image)
+        if path.suffix.lower() == ".pgm":
+            raw = _read_pgm(path)
+        else:
+            with Image.open(path) as image:
+                raw = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FrameError(f"{path}: depth doesn't decode ({getattr(error, 'strerror', None) or error})") from None
     if raw.ndim != 2 or raw.dtype not in (np.dtype("uint16"), np.dtype("int32")):
@@ -34,6 +39,21 @@ def read_depth(path: Path, camera: Camera | None = None, scale: float = 1000.0) 
     if camera is not None and raw.shape != (camera.height, camera.width):
         raise FrameError(f"{path}: depth is {raw.shape[0]}x{raw.shape[1]}, expected {camera.height}x{camera.width}")
     return np.where(raw >= 65535, 0, raw).astype(np.float32) / np.float32(scale)
+
+
+def _read_pgm(path: Path) -> np.ndarray:
+    """uint16 [h, w] of a binary grey map, as it stands there: Pillow stretches values to 65535 where the header names
+    another largest one. Raises ValueError. (Netpbm's pgm(5): two bytes a pixel, the higher first.)"""
+    data = path.read_bytes()
+    header = re.match(rb"P5" + 3 * rb"(?:\s+|#[^\n]*\n)+(\d{1,6})" + rb"\s", data)
+    if not header:
+        raise ValueError("no header of a binary .pgm")
+    width, height, most = map(int, header.groups())
+    if not 255 < most < 65536:
+        raise ValueError(f"its largest value is {most}, not of 16 bits")
+    if len(data) - header.end() != 2 * width * height:
+        raise ValueError(f"{len(data) - header.end()} bytes for {width}x{height} pixels of 2 bytes")
+    return np.frombuffer(data, ">u2", offset=header.end()).reshape(height, width).astype(np.uint16)
 
 
 def _numbers(path: Path, error_type: type[HiclError]) -> np.ndarray:
@@ -53,8 +73,24 @@ def read_pose(path: Path) -> np.ndarray:
 
 def read_intrinsics(path: Path, size: tuple[int, int]) -> Camera:
     """A 3x3 or 4x4 matrix, or the four numbers fx fy cx cy, for images of `size` (H, W). Raises `HiclError`."""
-    matrix = _numbers(path, HiclError)
+    return _pinhole(_numbers(path, HiclError), path, size)
+
+
+def read_3rscan_intrinsics(path: Path, kind: str, size: tuple[int, int]) -> Camera:
+    """Of 3RScan's `_info.txt`, for its "color" or "depth" images of `size` (H, W). Raises `HiclError`."""
+    key = f"m_calibration{kind.capitalize()}Intrinsic"
+    try:
+        found = re.search(rf"^\s*{key}\s*=(.*)$", path.read_text(), re.MULTILINE)
+        matrix = np.array(found[1].split(), float).reshape(4, 4)
+    except (OSError, ValueError, TypeError):
+        raise HiclError(f"{path}: no {key} with the 16 numbers of a matrix") from None
+    return checked_camera(_pinhole(matrix, path, size), str(path))
+
+
+def _pinhole(matrix: np.ndarray, path: Path, size: tuple[int, int]) -> Camera:
     if matrix.shape in ((3, 3), (4, 4)):
+        if matrix[2, :2].any() and not matrix[:2, 2].any():
+            raise HiclError(f"{path}: the matrix is transposed; expected the rows fx 0 cx, 0 fy cy, 0 0 1")
         fx, fy, cx, cy = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
     elif matrix.shape == (1, 4):
         fx, fy, cx, cy = matrix[0]
@@ -65,8 +101,11 @@ def read_intrinsics(path: Path, size: tuple[int, int]) -> Camera:
     return Camera(float(fx), float(fy), float(cx), float(cy), *size)
 
 
-def read_label(path: Path, n_classes: int) -> np.ndarray:
-    """uint8 [h, w] class indices, 255 = none. Raises `HiclError` if it doesn't decode or holds an unknown class."""
+def read_label(path: Path, names: tuple[str, ...], ids: str = "classes") -> np.ndarray:
+    """uint8 [h, w] places in `names`, 255 = none. ids: what the image holds, those places ("classes") or "nyu40".
+
+    Raises `HiclError` if it doesn't decode or holds an unknown class.
+    """
     try:
         with Image.open(path) as image:
             label = np.asarray(image)
@@ -74,7 +113,17 @@ def read_label(path: Path, n_classes: int) -> np.ndarray:
         raise HiclError(f"{path}: label image doesn't decode ({error})") from None
     if label.ndim != 2 or label.dtype.kind not in "ui":
         raise HiclError(f"{path}: {label.dtype} with shape {label.shape}, expected a grey image of class indices")
-    unknown = label[(label >= n_classes) & (label != 255)]
+    return label_classes(label, names, ids, str(path))
+
+
+def label_classes(label: np.ndarray, names: tuple[str, ...], ids: str, where: str) -> np.ndarray:
+    """uint8, the shape of `label`, of integers: places in `names`, 255 = none. Raises `HiclError`; see `read_label`."""
+    if ids == "nyu40":
+        return nyu40.to_classes(label, where, names)
+    unknown = label[(label < 0) | ((label >= len(names)) & (label != 255))]
     if len(unknown):
-        raise HiclError(f"{path}: unknown class {unknown[0]}; the list has {n_classes}, from 0, and 255 means none")
+        other = "; NYU40 ids are read with --label-ids nyu40" if label[label != 255].max() <= nyu40.MOST else ""
+        raise HiclError(
+            f"{where}: unknown class {unknown.flat[0]}; the list has {len(names)}, from 0, and 255 means none{other}"
+        )
     return label.astype(np.uint8)

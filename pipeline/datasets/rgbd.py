@@ -1,34 +1,36 @@
 """Anyone's own scan: a folder of posed RGB-D frames, with a cloud or mesh or without.
 
-Three namings are known (a scene is a folder; ROOT is one, or a folder of them):
+ROOT is a scene, or a folder of them, or of folders of them. `namings.py` says how files are named. Colour is 8-bit,
+depth 16-bit in millimetres (`--depth-scale` for other units), a pose a 4x4 matrix from camera to world in metres with x
+right, y down, z forward (`--poses` and `--axes` for others). Intrinsics for both cameras are in `intrinsic_color.txt`
+and `intrinsic_depth.txt` (also below `intrinsic/`, or `intrinsics_…`), or in one file for both
+(`camera-intrinsics.txt`, `intrinsic.txt`): it is taken to describe the image size that its principal point is nearer to
+the middle of, and is scaled for the other. 3RScan's `_info.txt` is read too.
 
-    7-Scenes, tsdf-fusion      frame-NNNNNN.color.jpg|png  .depth.png  .pose.txt   camera-intrinsics.txt
-    ScanNet exporter           color/N.jpg|png  depth/N.png  pose/N.txt            intrinsic/intrinsic_{color,depth}.txt
-    mmdetection3d              NNNNN.jpg  NNNNN.png  NNNNN.txt                     intrinsic.txt
-
-Colour is 8-bit, depth 16-bit in millimetres (`--depth-scale` for other units), a pose a 4x4 matrix from camera to world
-in metres with x right, y down, z forward. One intrinsics file serves both cameras: it is taken to describe the image
-size that its principal point is nearer to the middle of, and is scaled for the other. A single `.ply` in the folder is
-the surface, else the cloud is fused from the depth frames.
+The `.ply` in the folder is the surface, else the cloud is fused from the depth frames. Ground truth, for the report
+only, is ScanNet's `*_vh_clean_2.labels.ply`, or the property `label` of the surface's vertices.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from hicl.clouds import near_zero
 from hicl.config import setting
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets import ply
-from hicl.pipeline.datasets.images import read_color, read_depth, read_intrinsics, read_pose
-from hicl.pipeline.datasets.scannet import CLASSES
-from hicl.pipeline.datasets.scene import Camera, Frame, Points, Source
+from hicl.pipeline.datasets import nyu40, ply
+from hicl.pipeline.datasets.frames import FrameFolder
+from hicl.pipeline.datasets.images import label_classes
+from hicl.pipeline.datasets.namings import EXPECTED, entries, list_frames, why_none
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, Readings, Scene, Source
+from hicl.pipeline.prompts import parse_classes
 
-_COLOR = (".jpg", ".jpeg", ".png")
+_FARTHEST = 65_536.0  # metres: beyond, 32-bit floats step by 8 mm
+_MESH, _TRUTH = "_vh_clean_2.ply", "_vh_clean_2.labels.ply"
 
 
 @dataclass(frozen=True)
@@ -36,122 +38,85 @@ class Settings(PreprocessConfig):
     """An own scan's."""
 
     depth_scale: float = setting(1000.0, "Units of depth images a metre", above=0)
+    poses: str = setting("camera-to-world", "What poses are", choices=("camera-to-world", "world-to-camera"))
+    axes: str = setting(
+        "opencv", "Camera axes: y down and z ahead, or opengl: y up and z behind", choices=("opencv", "opengl")
+    )
     into_split: str = setting("train", "Split that the scenes go into; `hicl train` learns from train", recorded=False)
 
 
 def source(root: Path, settings: Settings) -> Source:
     """The scenes below a root. Raises `HiclError` as `find_scenes`."""
-    scenes = find_scenes(root, settings.frame_step or 1, settings.depth_scale)
-    return Source("rgbd", root, [(scene, settings.into_split) for scene in scenes], CLASSES)
+    classes = parse_classes(settings.classes).names if settings.classes else nyu40.CLASSES
+    notes: list[str] = []
+    readings = Readings(settings.depth_scale, settings.poses, settings.axes)
+    truth = Truth(classes, settings.label_ids)
+    scenes = find_scenes(root, settings.frame_step or 1, readings, truth, notes.append)
+    own = [(scene, settings.into_split) for scene in scenes]
+    return Source("rgbd", root, own, classes, truth_classes(scenes), tuple(notes))
 
 
 @dataclass(frozen=True)
-class _Files:
-    color: Path
-    depth: Path
-    pose: Path
+class Truth:
+    """How the `label` of a vertex is meant: as a place in `names`, 255 = none, or as an NYU40 id of one of them."""
 
-
-def _seven_scenes(folder: Path) -> dict[int, _Files]:
-    return {
-        int(match[1]): _Files(color, folder / f"frame-{match[1]}.depth.png", folder / f"frame-{match[1]}.pose.txt")
-        for color in folder.glob("frame-*.color.*")
-        if (match := re.fullmatch(r"frame-(\d+)\.color", color.stem)) and color.suffix in _COLOR
-    }
-
-
-def _scannet_export(folder: Path) -> dict[int, _Files]:
-    return {
-        int(color.stem): _Files(color, folder / "depth" / f"{color.stem}.png", folder / "pose" / f"{color.stem}.txt")
-        for color in (folder / "color").glob("*.*")
-        if color.stem.isdigit() and color.suffix in _COLOR
-    }
-
-
-def _mmdetection(folder: Path) -> dict[int, _Files]:
-    return {
-        int(color.stem): _Files(color, color.with_suffix(".png"), color.with_suffix(".txt"))
-        for color in folder.glob("*.jpg")
-        if color.stem.isdigit()
-    }
-
-
-_NAMINGS = (_seven_scenes, _scannet_export, _mmdetection)
-_INTRINSICS = tuple(
-    f"{parent}{name}"
-    for parent in ("intrinsic/", "")
-    for name in ("intrinsic_{}.txt", "intrinsics_{}.txt", "camera-intrinsics.txt", "intrinsic.txt", "intrinsics.txt")
-)
-
-
-def _list_frames(folder: Path) -> dict[int, _Files]:
-    return next((frames for naming in _NAMINGS if (frames := naming(folder))), {})
+    names: tuple[str, ...] = nyu40.CLASSES
+    ids: str = "classes"
 
 
 @dataclass(frozen=True)
-class RGBDScene:
+class RGBDScene(Scene):
     """A posed RGB-D folder. Picklable: files are opened where they are read. See `scene.Scene`."""
 
     id: str
     folder: Path
     frame_step: int = 1
-    depth_scale: float = 1000.0
+    readings: Readings = Readings()
+    truth: Truth = Truth()
     voxel: float = 0.02  # metres; of the cloud that is fused where there is no .ply
 
     @cached_property
-    def _files(self) -> dict[int, _Files]:
-        return _list_frames(self.folder)
+    def _frames(self) -> FrameFolder:
+        return FrameFolder(self.folder, self.frame_step, self.readings)
 
-    @cached_property
+    @property
+    def source(self) -> str:
+        """The folder's name and that of the folder it is in: enough to tell chess/seq-01 from fire/seq-01."""
+        return "/".join(self.folder.resolve().parts[-2:])
+
+    @property
     def frame_ids(self) -> np.ndarray:
-        return np.array(sorted(self._files), np.int32)[:: self.frame_step]
-
-    def _intrinsics(self, kind: str) -> Path:
-        found = [path for name in _INTRINSICS if (path := self.folder / name.format(kind)).exists()]
-        if not found:
-            raise HiclError(f"{self.folder}: no intrinsics; expected camera-intrinsics.txt with a 3x3 or 4x4 matrix")
-        return found[0]
-
-    @cached_property
-    def _cameras(self) -> tuple[Camera, Camera]:
-        sizes = self._image_sizes()
-        paths = [self._intrinsics(kind) for kind in ("color", "depth")]
-        if paths[0] != paths[1]:
-            return read_intrinsics(paths[0], sizes[0]), read_intrinsics(paths[1], sizes[1])
-        off_centre = []
-        for size in sizes:
-            camera = read_intrinsics(paths[0], size)
-            off_centre.append(abs(camera.cx / camera.width - 0.5) + abs(camera.cy / camera.height - 0.5))
-        own = sizes[int(off_centre[1] < off_centre[0])]
-        if min(off_centre) > 0.5:
-            raise HiclError(f"{paths[0]}: principal point lies outside images of {sizes[0]} and {sizes[1]} pixels")
-        return tuple(_rescaled(read_intrinsics(paths[0], own), size) for size in sizes)
-
-    def _image_sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        reasons = []
-        for frame_id in self.frame_ids.tolist():
-            try:
-                files = self._files[frame_id]
-                return read_color(files.color).shape[:2], read_depth(files.depth).shape
-            except FrameError as error:
-                reasons.append(str(error))
-        raise HiclError(f"{self.folder}: none of its {len(reasons)} frames decodes; the first: {reasons[0]}")
+        return self._frames.frame_ids
 
     @property
     def color_camera(self) -> Camera:
-        return self._cameras[0]
+        return self._frames.color_camera
 
     @property
     def depth_camera(self) -> Camera:
-        return self._cameras[1]
+        return self._frames.depth_camera
+
+    def frame_name(self, frame_id: int) -> str:
+        return self._frames.frame_name(frame_id)
+
+    def missing(self) -> list[str]:
+        _ = self._ply  # two of them are found here
+        return self._frames.missing()
+
+    @cached_property
+    def origin(self) -> np.ndarray:
+        """Of the surface, where float32 wouldn't hold its coordinates; without one, of the first camera."""
+        if self._ply is None:
+            return near_zero(self._frames.first_position()[None])[1]
+        if not ply.has_doubles(self._ply):
+            return np.zeros(3)
+        return near_zero(ply.xyz(ply.read_surface(self._ply).vertex, self._ply, np.float64))[1]
 
     def frame(self, frame_id: int) -> Frame:
-        files = self._files[frame_id]
-        pose = read_pose(files.pose)
-        depth = read_depth(files.depth, self.depth_camera, self.depth_scale)
-        if not depth.any():
-            raise FrameError(f"{files.depth}: depth is zero everywhere")
-        return Frame(read_color(files.color, self.color_camera), depth, pose)
+        frame = self._frames.frame(frame_id)
+        pose = frame.pose.copy()
+        pose[:3, 3] -= self.origin
+        return replace(frame, pose=pose)
 
     def _usable_frames(self) -> Iterator[Frame]:
         for frame_id in self.frame_ids.tolist():
@@ -161,11 +126,30 @@ class RGBDScene:
                 continue
 
     @cached_property
+    def _plys(self) -> list[Path]:
+        return [self.folder / name for name in entries(self.folder) if name.lower().endswith(".ply")]
+
+    @cached_property
     def _ply(self) -> Path | None:
-        found = sorted(self.folder.glob("*.ply"))
+        found = [path for path in self._plys if not path.name.endswith(_TRUTH)]
+        if len(found) > 1:
+            found = [path for path in found if path.name.endswith(_MESH)] or found  # beside ScanNet's finer one
         if len(found) > 1:
             raise HiclError(f"{self.folder}: {found[0].name} and {found[1].name}: leave one .ply, the scan's surface")
         return found[0] if found else None
+
+    @cached_property
+    def truth_file(self) -> Path | None:
+        """Where the ground truth is: ScanNet's `labels.ply`, or the surface, or None."""
+        own = next((path for path in self._plys if path.name.endswith(_TRUTH)), None)
+        return own or (self._ply if self._ply and ply.has_property(self._ply, "label") else None)
+
+    @property
+    def has_truth(self) -> bool:
+        try:
+            return self.truth_file is not None
+        except HiclError:  # said when its turn comes
+            return False
 
     def points(self) -> Points:
         from hicl.pipeline.fusion import fuse_depth
@@ -178,15 +162,30 @@ class RGBDScene:
                 return fuse_depth(frames, *cameras, voxel=self.voxel)
             except HiclError as error:
                 raise HiclError(f"{self.folder}: {error}; is --depth-scale right?") from None
-        vertex, faces = ply.read_ply(self._ply)
-        xyz, rgb = ply.xyz(vertex, self._ply), ply.rgb(vertex, self._ply)
+        surface = ply.read_surface(self._ply)
+        vertex = surface.vertex
+        xyz = ply.xyz(vertex, self._ply, np.float64)
+        if not ply.has_doubles(self._ply) and (far := np.abs(xyz).max()) > _FARTHEST:
+            raise HiclError(
+                f"{self._ply}: coordinates up to {far:.4g} m as 32-bit floats, too coarse to work with; write them as "
+                "doubles, or take off an origin, of the poses too"
+            )
+        xyz = (xyz - self.origin).astype(np.float32)
+        rgb = ply.rgb(vertex, self._ply)
         normal = None
         if {"nx", "ny", "nz"} <= set(vertex.dtype.names):
             normal = unit(np.stack([vertex[axis] for axis in ("nx", "ny", "nz")], axis=1).astype(np.float32))
             if (normal == 0).all(axis=1).mean() > 0.5:  # a column that nobody filled
                 normal = None
-        points = Points(xyz, np.zeros_like(xyz, np.uint8), faces, normal=normal)
-        return replace(points, rgb=self._colors_from_frames(xyz) if rgb is None else rgb)
+        points = Points(xyz, np.zeros_like(xyz, np.uint8), surface.faces, self._labels(surface.kept), normal)
+        return replace(points, left_out=surface.left_out, rgb=self._colors_from_frames(xyz) if rgb is None else rgb)
+
+    def _labels(self, kept: np.ndarray) -> np.ndarray | None:
+        if self.truth_file is None:
+            return None
+        labels = ply.labels(self.truth_file, len(kept))[kept]
+        ids = self.truth.ids if self.truth_file == self._ply else "nyu40"
+        return label_classes(labels, self.truth.names, ids, str(self.truth_file))
 
     def _colors_from_frames(self, xyz: np.ndarray) -> np.ndarray:
         """Mean colour over the views that see a point, uint8 [N, 3]; mid-grey where none does."""
@@ -200,35 +199,66 @@ class RGBDScene:
             views[point] += 1
         return np.where(views[:, None] > 0, np.rint(sums / np.maximum(views, 1)[:, None]), 128).astype(np.uint8)
 
-    def shipped_sets(self) -> None:
-        return None
-
     def point_files(self) -> list[Path]:
+        surface = [path for path in dict.fromkeys((self._ply, self.truth_file)) if path is not None]
         if self._ply and ply.has_colors(self._ply):
-            return [self._ply]
-        return [*filter(None, [self._ply]), *self.frame_files()]
+            return surface
+        return [*surface, *self.frame_files()]
 
     def frame_files(self) -> list[Path]:
-        chosen = [self._files[i] for i in self.frame_ids.tolist()]
-        intrinsics = {self._intrinsics("color"), self._intrinsics("depth")}
-        return sorted(intrinsics) + [file for f in chosen for file in (f.color, f.depth, f.pose)]
+        return self._frames.frame_files()
 
 
-def _rescaled(camera: Camera, size: tuple[int, int]) -> Camera:
-    """The same view in an image of another size; pixel centres at integers, so the corner is at -0.5."""
-    y, x = size[0] / camera.height, size[1] / camera.width
-    cx, cy = (camera.cx + 0.5) * x - 0.5, (camera.cy + 0.5) * y - 0.5
-    return Camera(camera.fx * x, camera.fy * y, cx, cy, *size)
+_AS_IT_STANDS, _PLACES = Readings(), Truth()
 
 
-def find_scenes(root: Path, frame_step: int = 1, depth_scale: float = 1000.0) -> list[RGBDScene]:
-    """Scenes of a root: the root itself if it holds frames, else its folders that do. Raises `HiclError` if none do."""
+def find_scenes(
+    root: Path,
+    frame_step: int = 1,
+    readings: Readings = _AS_IT_STANDS,
+    truth: Truth = _PLACES,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[RGBDScene]:
+    """Scenes of a root: the root itself if it holds frames, else the folders that do below it, to the second level.
+
+    A scene is called as its folder; at the second level chess/seq-01 is chess_seq-01. say: gets a line about each
+    folder that is passed over. Raises `HiclError` if there is no scene, or two of one name.
+    """
     if not root.is_dir():
         raise HiclError(f"{root}: no such folder")
-    folders = [root] if _list_frames(root) else [f for f in sorted(root.iterdir()) if f.is_dir() and _list_frames(f)]
-    if not folders:
+    found, passed_over = {}, {}
+    if list_frames(root):
+        found[root] = root.resolve().name
+    else:
+        for folder in _folders(root):
+            if list_frames(folder):
+                found[folder] = folder.resolve().name
+            elif inner := [inner for inner in _folders(folder) if list_frames(inner)]:
+                found |= {each: f"{folder.name}_{each.name}" for each in inner}
+                passed_over |= {each: why_none(each) for each in _folders(folder) if each not in inner}
+            else:
+                passed_over[folder] = why_none(folder)
+    if not found:
         raise HiclError(
-            f"{root}: no posed RGB-D frames; expected frame-000000.color.jpg, or color/0.jpg, or 00000.jpg, each with "
-            "its depth and pose"
+            f"{root}: no posed RGB-D frames; expected {EXPECTED}; found {_told({root: why_none(root)} | passed_over)}"
         )
-    return [RGBDScene(folder.resolve().name, folder, frame_step, depth_scale) for folder in folders]
+    names = list(found.values())
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise HiclError(f"{root}: two scans by the name {repeated!r}; rename a folder")
+    if passed_over:
+        say(f"{root}: passed over {_told({folder.relative_to(root): why for folder, why in passed_over.items()})}")
+    return [RGBDScene(name, folder, frame_step, readings, truth) for folder, name in found.items()]
+
+
+def truth_classes(scenes: list[RGBDScene]) -> tuple[str, ...]:
+    """What the scenes' ground truth counts in; nothing where none has any."""
+    return next((scene.truth.names for scene in scenes if scene.has_truth), ())
+
+
+def _folders(parent: Path) -> list[Path]:
+    return [folder for name in entries(parent) if (folder := parent / name).is_dir()]
+
+
+def _told(reasons: dict[Path, str], most: int = 5) -> str:
+    told = [f"{folder} ({why})" for folder, why in list(reasons.items())[:most]]
+    return ", ".join(told) + (f" and {len(reasons) - most} more folders" if len(reasons) > most else "")

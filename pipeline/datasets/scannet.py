@@ -1,7 +1,8 @@
 """ScanNet v2 in both of its official forms, and the miniature, which is written in ScanNet's layout.
 
-    ROOT/scans/<scene>/<scene>.sens                                  posed RGB-D recording, or instead
-    ROOT/scannet_frames_25k/<scene>/{color,depth,pose}/NNNNNN.*      about every 100th frame of it
+    ROOT/scannet_frames_25k/<scene>/{color,depth,pose}/NNNNNN.*      about every 100th frame; or below ROOT/tasks; else
+    ROOT/scans/<scene>/<scene>.sens                                  the posed RGB-D recording; else
+    ROOT/scans/<scene>/{color,depth,pose,intrinsic}/N.*              what ScanNet's SensReader exports of it
     ROOT/scans/<scene>/<scene>_vh_clean_2.ply                        mesh, raw frame (not axis-aligned)
     ROOT/scans/<scene>/<scene>_vh_clean_2.labels.ply                 NYU40 ids, not for the test scans
     ROOT/scans/<scene>/<scene>_vh_clean_2.0.010000.segs.json         Segmentator's sets, optional
@@ -17,22 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from hicl.cache.schema import NO_LABEL
 from hicl.config import setting
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets import ply
-from hicl.pipeline.datasets.images import read_color, read_depth, read_intrinsics, read_pose
-from hicl.pipeline.datasets.scene import Camera, Frame, Points, Source, checked_pose
+from hicl.pipeline.datasets import nyu40, ply
+from hicl.pipeline.datasets.frames import FrameFolder
+from hicl.pipeline.datasets.namings import list_frames, numbered
+from hicl.pipeline.datasets.nyu40 import CLASSES as CLASSES
+from hicl.pipeline.datasets.nyu40 import NYU40_IDS as NYU40_IDS
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Source, checked_pose
 from hicl.pipeline.datasets.sens import SensFile
 from hicl.pipeline.teacher import MINIATURE
-
-# The benchmark's 20 classes and their NYU40 ids (ScanNet/ScanNet BenchmarkScripts; names as CLIP2Scene prompts them).
-CLASSES = (
-    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "counter",
-    "desk", "curtain", "refrigerator", "shower curtain", "toilet", "sink", "bathtub", "other furniture",
-)  # fmt: skip
-NYU40_IDS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36, 39)
 
 SENS_FRAME_STEP = 20
 
@@ -48,7 +44,7 @@ _VAL_ROOMS = frozenset((
     704,
 ))  # fmt: skip
 _FIRST_TEST_ROOM = 707
-_SCENE_NAME = re.compile(r"scene(\d{4})_(\d{2})")
+_SCENE_NAME = re.compile(r"(?<![a-z0-9])scene[0-9]{4}_[0-9]{2}(?![0-9])")
 
 
 @dataclass(frozen=True)
@@ -63,9 +59,14 @@ class Settings(PreprocessConfig):
 def source(root: Path, settings: Settings) -> Source:
     """The scans below a root. Raises `HiclError` as `find_scenes`."""
     scenes, missing = find_scenes(root, settings.split, settings.frame_step)
-    gone = f"{missing} scans of split {settings.split} are not below {root}; going on with the {len(scenes)} that are"
-    name = "miniature" if miniature_settings(root) else "scannet"
-    return Source(name, root, scenes, CLASSES, CLASSES, (gone,) if missing else ())
+    notes = []
+    if missing:
+        there = f"going on with the {len(scenes)} that are"
+        notes.append(f"{missing} scans of split {settings.split} are not below {root}; {there}")
+    if miniature_settings(root):
+        return Source("miniature", root, scenes, CLASSES, CLASSES, tuple(notes))
+    notes.append(sources([scene for scene, _ in scenes]))
+    return Source("scannet", root, scenes, CLASSES, CLASSES, tuple(notes))
 
 
 def defaults(root: Path) -> dict[str, str]:
@@ -78,98 +79,120 @@ def official_split(scene: str) -> str:
     match = _SCENE_NAME.fullmatch(scene)
     if not match:
         raise HiclError(f"{scene}: not a ScanNet scene name (sceneNNNN_NN)")
-    room = int(match[1])
+    room = int(match[0][5:9])
     return "test" if room >= _FIRST_TEST_ROOM else "val" if room in _VAL_ROOMS else "train"
 
 
 @dataclass(frozen=True)
-class ScanNetScene:
+class _Recording:
+    """The frames of a `.sens`, in the terms of `FrameFolder`."""
+
+    path: Path
+    frame_step: int
+
+    @cached_property
+    def _sens(self) -> SensFile:
+        return SensFile(self.path)
+
+    @property
+    def color_camera(self) -> Camera:
+        return self._sens.color_camera
+
+    @property
+    def depth_camera(self) -> Camera:
+        return self._sens.depth_camera
+
+    @property
+    def frame_ids(self) -> np.ndarray:
+        if len(self._sens) == 0:
+            raise HiclError(f"{self.path}: holds no frames")
+        return np.arange(len(self._sens), dtype=np.int32)[:: self.frame_step]
+
+    def frame_name(self, frame_id: int) -> str:
+        return str(frame_id)
+
+    def missing(self) -> list[str]:
+        return []
+
+    def frame(self, frame_id: int) -> Frame:
+        where = f"{self.path}: frame {frame_id}"
+        pose = checked_pose(self._sens.poses[frame_id], where)
+        color, depth = self._sens.color(frame_id), self._sens.depth(frame_id)
+        if not depth.any():
+            raise FrameError(f"{where}: depth is zero everywhere")
+        return Frame(color, depth, pose)
+
+    def frame_files(self) -> list[Path]:
+        return [self.path]
+
+
+@dataclass(frozen=True)
+class ScanNetScene(Scene):
     """One scan. Picklable: files are opened where they are read. See `scene.Scene`."""
 
     id: str
     folder: Path
-    frames_folder: Path | None  # of scannet_frames_25k; None: the .sens
+    frames_folder: Path | None  # that holds color, depth and pose; None: the .sens
     frame_step: int
 
     def _file(self, ending: str) -> Path:
         return self.folder / f"{self.id}{ending}"
 
     @cached_property
-    def _sens(self) -> SensFile:
-        return SensFile(self._file(".sens"))
+    def _frames(self) -> FrameFolder | _Recording:
+        if self.frames_folder is not None:
+            return FrameFolder(self.frames_folder, self.frame_step)
+        return _Recording(self._file(".sens"), self.frame_step)
 
-    @cached_property
-    def _cameras(self) -> tuple[Camera, Camera]:
+    @property
+    def frames_from(self) -> str:
+        """In words."""
         if self.frames_folder is None:
-            return self._sens.color_camera, self._sens.depth_camera
-        first = int(self.frame_ids[0])
-        color = _first_readable(self.frame_ids, lambda i: read_color(self._frame_file("color", i)))
-        depth = _first_readable(self.frame_ids, lambda i: read_depth(self._frame_file("depth", i)))
-        if color is None or depth is None:
-            raise HiclError(f"{self._frame_file('color', first).parent.parent}: none of its frames decodes")
-        return (
-            read_intrinsics(self.frames_folder / "intrinsics_color.txt", color.shape[:2]),
-            read_intrinsics(self.frames_folder / "intrinsics_depth.txt", depth.shape),
-        )
+            return ".sens" if self._file(".sens").exists() else "none"
+        return "color, depth and pose beside the mesh" if self.frames_folder == self.folder else "scannet_frames_25k"
 
     @property
     def color_camera(self) -> Camera:
-        return self._cameras[0]
+        return self._frames.color_camera
 
     @property
     def depth_camera(self) -> Camera:
-        return self._cameras[1]
+        return self._frames.depth_camera
 
-    @cached_property
+    @property
     def frame_ids(self) -> np.ndarray:
-        if self.frames_folder is None:
-            ids = np.arange(len(self._sens))
-        else:
-            ids = sorted(int(f.stem) for f in (self.frames_folder / "color").glob("*.jpg") if f.stem.isdigit())
-        if len(ids) == 0:
-            raise HiclError(f"{self.frames_folder or self._sens.path}: holds no frames")
-        return np.array(ids, np.int32)[:: self.frame_step]
+        return self._frames.frame_ids
 
-    def _frame_file(self, kind: str, frame_id: int) -> Path:
-        ending = {"color": "jpg", "depth": "png", "pose": "txt"}[kind]
-        return self.frames_folder / kind / f"{frame_id:06d}.{ending}"
+    def frame_name(self, frame_id: int) -> str:
+        return self._frames.frame_name(frame_id)
 
     def frame(self, frame_id: int) -> Frame:
-        if self.frames_folder is None:
-            where = f"{self._sens.path}: frame {frame_id}"
-            pose = checked_pose(self._sens.poses[frame_id], where)
-            color, depth = self._sens.color(frame_id), self._sens.depth(frame_id)
-        else:
-            pose = read_pose(self._frame_file("pose", frame_id))
-            where = str(self._frame_file("depth", frame_id))
-            color, depth = (
-                read_color(self._frame_file("color", frame_id), self.color_camera),
-                read_depth(self._frame_file("depth", frame_id), self.depth_camera),
+        return self._frames.frame(frame_id)
+
+    def missing(self) -> list[str]:
+        mesh, recording = self._file("_vh_clean_2.ply"), self._file(".sens")
+        if not mesh.exists():
+            raise HiclError(f"{mesh}: missing")
+        if self.frames_folder is None and not recording.exists():
+            raise HiclError(
+                f"{recording}: missing, and no other frames: scannet_frames_25k/{self.id} or tasks/scannet_frames_25k/"
+                f"{self.id} below the root, or color, depth and pose in {self.folder}"
             )
-        if not depth.any():
-            raise FrameError(f"{where}: depth is zero everywhere")
-        return Frame(color, depth, pose)
+        return self._frames.missing()
 
     def points(self) -> Points:
         path = self._file("_vh_clean_2.ply")
         vertex, faces = ply.read_ply(path)
         rgb = ply.rgb(vertex, path)
         if rgb is None:
-            raise HiclError(f"{path}: no vertex colours")
+            raise HiclError(f"{path}: {ply.why_no_colors(path)}")
         return Points(ply.xyz(vertex, path), rgb, faces, self._labels(len(vertex)))
 
     def _labels(self, n_points: int) -> np.ndarray | None:
         path = self._file("_vh_clean_2.labels.ply")
         if not path.exists():
             return None
-        vertex, _ = ply.read_ply(path)
-        if "label" not in (vertex.dtype.names or ()):
-            raise HiclError(f"{path}: no vertex property 'label'")
-        if len(vertex) != n_points:
-            raise HiclError(f"{path}: {len(vertex)} labels for a mesh of {n_points} vertices")
-        to_class = np.full(65536, NO_LABEL, np.uint8)
-        to_class[list(NYU40_IDS)] = np.arange(len(NYU40_IDS))
-        return to_class[np.asarray(vertex["label"]).astype(np.uint16)]
+        return nyu40.to_classes(ply.labels(path, n_points), str(path))
 
     def shipped_sets(self) -> np.ndarray | None:
         path = self._file("_vh_clean_2.0.010000.segs.json")
@@ -191,19 +214,7 @@ class ScanNetScene:
         return [file for ending in endings if (file := self._file(ending)).exists()]
 
     def frame_files(self) -> list[Path]:
-        if self.frames_folder is None:
-            return [self._file(".sens")]
-        kinds = [self._frame_file(kind, i) for i in self.frame_ids.tolist() for kind in ("color", "depth", "pose")]
-        return [self.frames_folder / f"intrinsics_{kind}.txt" for kind in ("color", "depth")] + kinds
-
-
-def _first_readable(frame_ids: np.ndarray, read) -> np.ndarray | None:
-    for frame_id in frame_ids.tolist():
-        try:
-            return read(frame_id)
-        except FrameError:
-            continue
-    return None
+        return self._frames.frame_files()
 
 
 def miniature_settings(root: Path) -> dict | None:
@@ -243,11 +254,13 @@ def find_scenes(
         raise HiclError(f"{root}: no scans; expected {root}/scans/scene0000_00/scene0000_00_vh_clean_2.ply and so on")
     lists = _split_lists(root)
     if split is None:
-        split_of = {name: _split_of(name, lists) for name in folders}
+        in_lists = {known: set(read_split(path)) for known, path in lists.items()}
+        split_of = {name: _split_of(name, in_lists) for name in folders}
         missing = 0
     elif split in lists:
-        split_of = {name: split for name in lists[split] if name in folders}
-        missing = len(set(lists[split]) - set(folders))
+        names = read_split(lists[split])
+        split_of = {name: split for name in names if name in folders}
+        missing = len(set(names) - set(folders))
     elif split in ("train", "val", "test"):
         split_of = {name: split for name in folders if official_split(name) == split}
         missing = {"train": 1201, "val": 312, "test": 100}[split] - len(split_of)
@@ -258,24 +271,54 @@ def find_scenes(
         raise HiclError(f"{root}: split {split!r} is empty: none of its scans are there ({len(folders)} others are)")
     scenes = []
     for name in sorted(split_of):
-        frames_25k = root / "scannet_frames_25k" / name
-        frames_folder = frames_25k if frames_25k.is_dir() else None
-        default_step = settings.get("frame_step", 1) if settings else 1 if frames_folder else SENS_FRAME_STEP
+        frames_folder, default_step = _frames_of(root, name, folders[name])
+        if settings:
+            default_step = settings.get("frame_step", 1)
         scenes.append((ScanNetScene(name, folders[name], frames_folder, frame_step or default_step), split_of[name]))
     return scenes, missing
 
 
-def _split_lists(root: Path) -> dict[str, list[str]]:
-    lists = {}
-    for parent in (root / "Tasks" / "Benchmark", root / "splits", root):
-        for path in sorted(parent.glob("scannetv2_*.txt")):
-            try:
-                lines = path.read_text().split()
-            except (OSError, UnicodeDecodeError) as error:
-                raise HiclError(f"{path}: split list can't be read ({error})") from None
-            lists[path.stem.removeprefix("scannetv2_")] = [line.removesuffix(".ply") for line in lines]
-    return lists
+def _frames_of(root: Path, name: str, folder: Path) -> tuple[Path | None, int]:
+    """(folder of the frames, None for the .sens; every how manyth of them to take)."""
+    for parent in ("scannet_frames_25k", "tasks/scannet_frames_25k"):
+        if (root / parent / name).is_dir():
+            return root / parent / name, 1
+    if not (folder / f"{name}.sens").exists() and (folder / "color").is_dir():
+        numbers = list(numbered(list(list_frames(folder))))
+        thinned = len(numbers) > 1 and numbers[1] - numbers[0] > 1  # by the exporter, already
+        return folder, 1 if thinned else SENS_FRAME_STEP
+    return None, SENS_FRAME_STEP
 
 
-def _split_of(name: str, lists: dict[str, list[str]]) -> str:
+def sources(scenes: list[ScanNetScene]) -> str:
+    """A line that says where the frames of the scans come from."""
+    kinds = [scene.frames_from for scene in scenes]
+    return "frames: " + ", ".join(f"{kind} of {kinds.count(kind)} scans" for kind in dict.fromkeys(kinds))
+
+
+def _split_lists(root: Path) -> dict[str, Path]:
+    """The lists there are, by split; of two for one split, the one that lies nearer to the root."""
+    return {
+        path.stem.removeprefix("scannetv2_"): path
+        for parent in (root / "Tasks" / "Benchmark", root / "splits", root)
+        for path in sorted(parent.glob("scannetv2_*.txt"))
+    }
+
+
+def read_split(path: Path) -> list[str]:
+    """Names of the scans in a list: one a line, bare or in a path, # for comments. Raises `HiclError`."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HiclError(f"{path}: split list can't be read ({error})") from None
+    names: dict[str, None] = {}
+    for number, line in enumerate(lines, 1):
+        found = _SCENE_NAME.findall(line.split("#")[0])
+        if not found and line.split("#")[0].strip():
+            raise HiclError(f"{path}: line {number}, {line.strip()[:80]!r}, names no scan (sceneNNNN_NN)")
+        names |= dict.fromkeys(found)
+    return list(names)
+
+
+def _split_of(name: str, lists: dict[str, set[str]]) -> str:
     return next((split for split, names in lists.items() if name in names), None) or official_split(name)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from hicl.errors import FrameError
+from hicl.errors import FrameError, HiclError
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,12 @@ class Camera:
 class Points:
     """A scene's surface.
 
-    xyz: float32 [N, 3], the dataset's own frame. rgb: uint8 [N, 3]. faces: int32 [T, 3], or None for a cloud.
-    label: uint8 [N] in the dataset's class order, 255 = none, or None without ground truth; for evaluation only.
+    xyz: float32 [N, 3], the dataset's own frame, counted from the scene's `origin`. rgb: uint8 [N, 3]. faces: int32
+    [T, 3], or None for a cloud. label: uint8 [N] in the dataset's class order, 255 = none, or None without ground
+    truth; for evaluation only.
     normal: float32 [N, 3] of unit length when the source brings its own. sight: float32 [N, 3], any vector from the
-    point towards the sensor that saw it, to orient estimated normals by.
+    point towards the sensor that saw it, to orient estimated normals by. left_out: points of the source that had no
+    finite place.
     """
 
     xyz: np.ndarray
@@ -41,6 +43,7 @@ class Points:
     label: np.ndarray | None = None
     normal: np.ndarray | None = None
     sight: np.ndarray | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,16 +73,86 @@ def checked_pose(pose: np.ndarray, where: str = "pose") -> np.ndarray:
     return pose
 
 
+# Share of an image's width or height: lenses are off by a few percent, while intrinsics of an image that is larger or
+# smaller by a quarter are off by more than this.
+_OFF_CENTRE = 0.1
+
+
+def off_centre(camera: Camera) -> float:
+    """How far the principal point lies from the middle of the image, as a share of its width or height."""
+    across, down = (camera.cx + 0.5) / camera.width, (camera.cy + 0.5) / camera.height
+    return max(abs(across - 0.5), abs(down - 0.5))
+
+
+def checked_camera(camera: Camera, where: str) -> Camera:
+    """The camera. Raises `HiclError` if its principal point is far from the middle of its images."""
+    if off_centre(camera) > _OFF_CENTRE:
+        raise HiclError(
+            f"{where}: principal point ({camera.cx:g}, {camera.cy:g}) is far from the middle of images of "
+            f"{camera.width}x{camera.height}; are they of another size than the intrinsics? Scale one to the other"
+        )
+    return camera
+
+
+@dataclass(frozen=True)
+class Readings:
+    """How what stands in the files of an RGB-D folder is meant. depth_scale: units a metre.
+
+    poses: "camera-to-world" or "world-to-camera". axes: "opencv", x right, y down, z forward, or "opengl", x right,
+    y up, z back.
+    """
+
+    depth_scale: float = 1000.0
+    poses: str = "camera-to-world"
+    axes: str = "opencv"
+
+    def camera_to_world(self, written: np.ndarray) -> np.ndarray:
+        """float64 [4, 4] in our axes of a pose as it is written."""
+        pose = np.linalg.inv(written) if self.poses == "world-to-camera" else written
+        return pose @ _FLIP if self.axes == "opengl" else pose
+
+    def written(self, pose: np.ndarray) -> np.ndarray:
+        """The inverse of `camera_to_world`."""
+        pose = pose @ _FLIP if self.axes == "opengl" else pose
+        return np.linalg.inv(pose) if self.poses == "world-to-camera" else pose
+
+
+POSES, AXES = ("camera-to-world", "world-to-camera"), ("opencv", "opengl")
+_FLIP = np.diag([1.0, -1, -1, 1])
+
+
 class Scene(Protocol):
     """A scene as the pipeline reads it: a dataclass of little more than names, which other processes get. Everything is
     read when it is asked for, nothing before; what is kept of it is kept outside the fields, and stays behind in a copy
-    by `dataclasses.replace`, and when the scene is pickled."""
+    by `dataclasses.replace`, and when the scene is pickled. A data set's scenes derive from it for what they have nothing
+    of their own to say to."""
 
     id: str
     color_camera: Camera
     depth_camera: Camera
     frame_ids: np.ndarray
     """int32 [F]: the frames chosen by the dataset's frame step; a frame that can't be used is still listed."""
+    readings: Readings | None = None
+    """How its files are read, where the user has options to say so."""
+
+    @property
+    def origin(self) -> np.ndarray:
+        """float64 [3]: what was taken off points and poses, for coordinates that float32 can't hold; mostly 0."""
+        return np.zeros(3)
+
+    @property
+    def source(self) -> str:
+        """Where the scan comes from, apart from its id: two of one id and different sources are not the same scan."""
+        return self.id
+
+    def missing(self) -> list[str]:
+        """Look, without reading frames, whether all files are there: what is missing, for each frame that can't be used
+        therefore. Raises `HiclError` where nothing can be made of the scene."""
+        return []
+
+    def frame_name(self, frame_id: int) -> str:
+        """What the frame is called in the data set; mostly its number."""
+        return str(frame_id)
 
     def points(self) -> Points: ...
 
@@ -89,7 +162,7 @@ class Scene(Protocol):
 
     def shipped_sets(self) -> np.ndarray | None:
         """int32 [N] over-segmentation that came with the scan, or None."""
-        ...
+        return None
 
     def point_files(self) -> list[Path]:
         """Files that `points` and `shipped_sets` read."""

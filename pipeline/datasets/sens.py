@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline.datasets.scene import Camera
+from hicl.pipeline.datasets.scene import Camera, checked_camera
 
 _FRAME = struct.Struct("<16f4Q")
 _COLOR_RAW, _COLOR_PNG, _COLOR_JPEG = 0, 1, 2
@@ -173,7 +173,7 @@ def _camera(path: Path, name: str, intrinsics: np.ndarray, height: int, width: i
         raise HiclError(f"{path}: {name} focal lengths {fx:g}, {fy:g}; the header is damaged")
     if not (0 < height < 65536 and 0 < width < 65536):
         raise HiclError(f"{path}: {name} image of {height}x{width} pixels; the header is damaged")
-    return Camera(float(fx), float(fy), float(cx), float(cy), height, width)
+    return checked_camera(Camera(float(fx), float(fy), float(cx), float(cy), height, width), f"{path}: {name}")
 
 
 def write_sens(

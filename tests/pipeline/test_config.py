@@ -62,7 +62,7 @@ def test_missing(tmp_path):
         build(Settings, tmp_path / "none.toml", {})
 
 
-@pytest.mark.parametrize("name", ["sets", "vote", "teacher"])
+@pytest.mark.parametrize("name", ["sets", "vote", "teacher", "poses", "axes"])
 def test_choices(tmp_path, name):
     with pytest.raises(HiclError, match=f"--{name} magic: unknown; known are"):
         build(Settings, None, {name: "magic"})

@@ -4,7 +4,7 @@ from formats import encoded, millimetres, picture, write_color, write_depth
 from PIL import Image
 
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline.datasets import images
+from hicl.pipeline.datasets import images, nyu40
 from hicl.pipeline.datasets.scene import Camera
 
 camera = Camera(30, 30, 7.5, 5.5, 12, 16)
@@ -127,23 +127,58 @@ def test_labels(tmp_path):
     path = tmp_path / "l.png"
     for image in (Image.fromarray(label), Image.fromarray(label.astype(np.uint16))):
         image.save(path)
-        found = images.read_label(path, 3)
+        found = images.read_label(path, ("a", "b", "c"))
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, label)
     with pytest.raises(HiclError, match="l.png: unknown class 2; the list has 2"):
-        images.read_label(path, 2)
+        images.read_label(path, ("a", "b"))
     path.write_bytes(encoded(picture(), "PNG"))
     with pytest.raises(HiclError, match="l.png: uint8 with shape"):
-        images.read_label(path, 3)
+        images.read_label(path, ("a", "b", "c"))
     path.write_bytes(b"junk")
     with pytest.raises(HiclError, match="l.png: label image doesn't decode"):
-        images.read_label(path, 3)
+        images.read_label(path, ("a", "b", "c"))
     with pytest.raises(HiclError, match="none.png"):
-        images.read_label(tmp_path / "none.png", 3)
+        images.read_label(tmp_path / "none.png", ("a", "b", "c"))
 
 
 def test_a_palette_is_read_as_indices(tmp_path):
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("L")
     image.putpalette([9, 9, 9] * 256)
     image.save(tmp_path / "l.png")
-    np.testing.assert_array_equal(images.read_label(tmp_path / "l.png", 3), [[0, 1, 2]])
+    np.testing.assert_array_equal(images.read_label(tmp_path / "l.png", ("a", "b", "c")), [[0, 1, 2]])
+
+
+def test_nyu40_ids():
+    """1 is wall, 5 chair, 39 other furniture, 13 (blinds) none of the 20; 0 is nothing."""
+    ids = np.array([[0, 1, 5], [39, 13, 40]], np.uint16)
+    found = images.label_classes(ids, ("chair", "plant", "wall"), "nyu40", "a.png")
+    assert found.dtype == np.uint8 and found.tolist() == [[255, 2, 0], [255, 255, 255]]
+    assert images.label_classes(ids, nyu40.CLASSES, "nyu40", "a.png").tolist() == [[255, 0, 4], [19, 255, 255]]
+    with pytest.raises(HiclError, match="a.png: label 41, but NYU40 ends at 40"):
+        images.label_classes(ids + 1, nyu40.CLASSES, "nyu40", "a.png")
+    with pytest.raises(HiclError, match="unknown class 39; the list has 20.*--label-ids nyu40"):
+        images.label_classes(np.array([39, 255]), nyu40.CLASSES, "classes", "a.png")
+    with pytest.raises(HiclError, match="unknown class 57; the list has 20") as error:
+        images.label_classes(np.array([57]), nyu40.CLASSES, "classes", "a.png")
+    assert "nyu40" not in str(error.value)
+    with pytest.raises(HiclError, match="unknown class -1"):
+        images.label_classes(np.array([-1, 0]), nyu40.CLASSES, "classes", "a.png")
+
+
+@pytest.mark.parametrize("most", [65535, 9000])
+def test_depth_as_pgm(tmp_path, most):
+    """A value is what stands there, whatever largest one the header names."""
+    raw = np.array([[0, 1000, 8999], [258, 1, 65535 if most == 65535 else 0]], ">u2")
+    path = tmp_path / "d.PGM"
+    path.write_bytes(b"P5\n# a depth camera's\n3 2\n" + str(most).encode() + b"\n" + raw.tobytes())
+    np.testing.assert_allclose(images.read_depth(path), [[0, 1, 8.999], [0.258, 0.001, 0]], rtol=1e-6)
+    for content in (path.read_bytes()[:-1], b"P5 3 2 255\n" + bytes(6), b"P2 3 2 65535\n0 0 0 0 0 0", b"", b"\xff\xd8"):
+        path.write_bytes(content)
+        with pytest.raises(FrameError, match="d.PGM: depth doesn't decode"):
+            images.read_depth(path)
+
+
+def test_transposed_intrinsics(tmp_path):
+    with pytest.raises(HiclError, match="numbers.txt: the matrix is transposed; expected the rows fx 0 cx"):
+        images.read_intrinsics(text(tmp_path, "500 0 0\n0 501 0\n320 240 1\n"), (480, 640))

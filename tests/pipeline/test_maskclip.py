@@ -1,4 +1,6 @@
 import pickle
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from hicl.errors import HiclError
 from hicl.pipeline.maskclip import DENSE, Teacher
 from hicl.pipeline.prompts import ClassList, fill_templates
 from hicl.pipeline.teacher import TeacherConfig
+from hicl.pipeline.weights import read_weights
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -226,11 +229,11 @@ def changed(tiny, path, **changes):
 
 def test_weights_must_match(tiny_clip, tmp_path):
     path, vit = tmp_path / "w.safetensors", tiny_clip.vit
-    refuse(vit, "w.safetensors: .*visual.proj don't match", weights=changed(vit, path, visual__proj=None))
-    refuse(vit, "w.safetensors: .*tensors extra don't match", weights=changed(vit, path, extra=torch.zeros(1)))
+    refuse(vit, "w.safetensors: .*: lacks visual.proj$", weights=changed(vit, path, visual__proj=None))
+    refuse(vit, "w.safetensors: .*: has too extra$", weights=changed(vit, path, extra=torch.zeros(1)))
     other = torch.zeros(32, 13)
-    refuse(vit, "w.safetensors: .*visual.proj don't match", weights=changed(vit, path, visual__proj=other))
-    refuse(vit, "and [0-9]+ more don't match", weights=tiny_clip.resnet.weights)
+    refuse(vit, "w.safetensors: .*: has in another shape visual.proj$", weights=changed(vit, path, visual__proj=other))
+    refuse(vit, "lacks visual.class_embedding, .* and [0-9]+ more; has too", weights=tiny_clip.resnet.weights)
 
 
 @torch.no_grad()
@@ -240,10 +243,98 @@ def test_forms_of_weights(tiny_clip, tmp_path):
     state = load_file(tiny_clip.vit.weights)
     one_number = {**state, "logit_scale": state["logit_scale"].reshape(1)}
     wrapped = {"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}
-    for name, content in {"a.pt": state, "b.pt": one_number, "c.pth": wrapped, "d.bin": state}.items():
+    compiled = {f"module._orig_mod.{name}": value for name, value in state.items()}
+    sizes = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(77), "vocab_size": 49408}
+    beside = {"attn_mask": torch.zeros(77, 77), "logit_bias": torch.zeros([]), "text.position_ids": torch.arange(77)}
+    forms = {"a.pt": state, "b.pt": one_number, "c.pth": wrapped, "d.bin": state, "e.pt": compiled}
+    for name, content in (forms | {"f.pt": state | sizes, "g.pt": state | beside, "h.pt": wrapped | sizes}).items():
         torch.save(content, tmp_path / name)
         found = Teacher(TeacherConfig(tiny_clip.vit.config, str(tmp_path / name))).encode_images([image])
         np.testing.assert_array_equal(found, expected)
+
+
+class _Bare(torch.nn.Module):
+    """Modules within modules that hold tensors, and forward nothing."""
+
+    def put(self, name, value):
+        head, _, rest = name.partition(".")
+        if rest:
+            if not hasattr(self, head):
+                setattr(self, head, _Bare())
+            getattr(self, head).put(rest, value)
+        elif value.is_floating_point():
+            self.register_parameter(head, torch.nn.Parameter(value, requires_grad=False))
+        else:
+            self.register_buffer(head, value)
+
+
+def script(path, state):
+    """A TorchScript archive, as OpenAI's own files are, with the integers that those have beside the weights."""
+    module = _Bare()
+    for name, value in (state | {"input_resolution": torch.tensor(32), "vocab_size": torch.tensor(49408)}).items():
+        module.put(name, value)
+    module.sizes, module.text = [1, 2], "some"
+    with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
+        torch.jit.save(torch.jit.script(module), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_a_torchscript_file(tiny_clip, tmp_path, kind):
+    tiny = getattr(tiny_clip, kind)
+    state = load_file(tiny.weights)
+    if kind == "vit":  # laid out otherwise in memory, and two tensors in one storage
+        state["visual.proj"] = state["visual.proj"].t().contiguous().t()
+        state["ln_final.weight"], state["ln_final.bias"] = torch.stack(
+            [state["ln_final.weight"], state["ln_final.bias"]]
+        )
+    found = read_weights(script(tmp_path / "w.pt", state))
+    assert {name for name in state} <= set(found)
+    for name, value in state.items():
+        assert torch.equal(found[name], value) and found[name].dtype == value.dtype
+    image = noise(64, 64)
+    expected = teacher(tiny).encode_images([image])
+    halves = {k: v.half() if v.is_floating_point() and k.startswith("visual") else v for k, v in state.items()}
+    for path, exact in ((script(tmp_path / "w.pt", state), True), (script(tmp_path / "half.pt", halves), False)):
+        found = Teacher(TeacherConfig(tiny.config, str(path))).encode_images([image])
+        np.testing.assert_allclose(found, expected, atol=0 if exact else 0.02)
+
+
+def test_nothing_in_a_torchscript_file_is_run(tiny_clip, tmp_path):
+    whole, evil, trace = (
+        script(tmp_path / "w.pt", load_file(tiny_clip.vit.weights)),
+        tmp_path / "evil.pt",
+        tmp_path / "t",
+    )
+    with zipfile.ZipFile(whole) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    data = next(name for name in entries if name.endswith("/data.pkl"))
+    for packing, content in (
+        (zipfile.ZIP_STORED, pickle.dumps(Malicious(str(trace)), protocol=2)),
+        (zipfile.ZIP_STORED, b"\x80\x02cos\nsystem\n."),
+        (zipfile.ZIP_STORED, entries[data][:200]),
+        (zipfile.ZIP_STORED, pickle.dumps([1, 2])),
+        (zipfile.ZIP_DEFLATED, entries[data]),
+    ):
+        with zipfile.ZipFile(evil, "w", packing) as archive:
+            for name, old in entries.items():
+                archive.writestr(name, content if name == data else old)
+        refuse(tiny_clip.vit, "evil.pt: not a ", weights=str(evil))
+        assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "an empty file"),
+        (b"<!doctype html>\n<title>404</title>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 350000000\n", "a Git LFS pointer"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["safetensors", "pt"])
+def test_what_a_failed_download_leaves_is_named(tiny_clip, tmp_path, content, said, ending):
+    (tmp_path / f"w.{ending}").write_bytes(content)
+    refuse(tiny_clip.vit, f"w.{ending}: not a file of weights .{said}", weights=str(tmp_path / f"w.{ending}"))
 
 
 class Malicious:

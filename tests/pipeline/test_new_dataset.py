@@ -20,7 +20,7 @@ import numpy as np
 
 from hicl.config import setting
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets.scene import Camera, Frame, Points, Source
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Source
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Settings(PreprocessConfig):
 
 
 @dataclass(frozen=True)
-class Floor:
+class Floor(Scene):
     id: str
     file: Path
     height: float
@@ -50,9 +50,6 @@ class Floor:
         pose = np.diag([1.0, -1, -1, 1])
         pose[2, 3] = self.height
         return Frame(np.zeros((64, 64, 3), np.uint8), np.full((64, 64), self.height, np.float32), pose)
-
-    def shipped_sets(self):
-        return None
 
     def point_files(self):
         return [self.file]

@@ -178,7 +178,7 @@ def test_not_a_scan(tmp_path, text, said):
 def test_vertices_that_hold_lists(tmp_path):
     text = "ply\nformat ascii 1.0\nelement vertex 1\nproperty list uchar float x\nproperty float y\nproperty float z\n"
     (tmp_path / "a.ply").write_text(text + "end_header\n2 1 1 5 6\n")
-    with pytest.raises(HiclError, match="a.ply: a vertex holds a list"):
+    with pytest.raises(HiclError, match="a.ply: no vertices with x, y and z"):
         ply.read_ply(tmp_path / "a.ply")
 
 
@@ -206,3 +206,28 @@ def test_colours_as_fractions(tmp_path):
     vertex = np.zeros(2, [("red", "f4"), ("green", "f4"), ("blue", "f4")])
     vertex["red"], vertex["green"] = [1, 0.5], [0, 1]
     np.testing.assert_array_equal(ply.rgb(vertex, tmp_path), [[255, 0, 0], [128, 255, 0]])
+
+
+def _read_red(values, kind, path):
+    vertex = np.zeros(len(values), [(name, kind) for name in ("red", "green", "blue")])
+    for name in ("red", "green", "blue"):
+        vertex[name] = values
+    return ply.rgb(vertex, path)[:, 0].tolist()
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_fractions_that_pass_their_ends_are_clipped(tmp_path, kind):
+    fractions = np.linspace(0, 1, 1000)
+    expected = [int(255 * x + 0.5) for x in fractions.astype(kind).tolist()]
+    for beyond in (1.0000002, 1.04, 3.5):
+        assert _read_red([*fractions, beyond], kind, tmp_path) == [*expected, 255]
+    assert _read_red([*fractions, -0.04, -1e-9], kind, tmp_path) == [*expected, 0, 0]
+    with pytest.raises(HiclError, match=r"a\.ply: colours from 0.0 to 100.0"):
+        _read_red([*fractions, 100.0], kind, tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_fractions_of_255_are_rounded(tmp_path, kind):
+    assert _read_red([254.9, 254.4, 0.6, 1.4, 255.0], kind, tmp_path) == [255, 254, 1, 1, 255]
+    assert _read_red([*np.arange(255.0), 255.3], kind, tmp_path) == [*range(255), 255]
+    assert _read_red([0] * 500 + [1, 2], kind, tmp_path) == [0] * 500 + [1, 2]  # dark, not bright

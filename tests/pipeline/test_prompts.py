@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hicl.errors import HiclError
-from hicl.pipeline.prompts import ClassList, ensemble, fill_templates, read_classes
+from hicl.pipeline.prompts import ClassList, ensemble, fill_templates, parse_classes, read_classes
 
 
 def test_85_templates():
@@ -46,6 +46,11 @@ def test_class_list(tmp_path):
         ("\n".join(map(str, range(256))).encode(), "256 classes"),
         (b"a\nb\na, c\n", "class 'a' stands there twice"),
         (b"\xff\xfe\x00", "can't be read"),
+        (b"wa\x07ll\n", r"class 'wa\\x07ll' holds U\+0007"),
+        (b"wall\x0cfloor\n", r"U\+000C"),
+        (b"1\twall\n", r"U\+0009"),
+        ("sofa, cou\u200bch".encode(), r"class 'cou\\u200bch' holds U\+200B \(ZERO WIDTH SPACE\)"),
+        ("wall\nfloor\u2028chair".encode(), r"U\+2028 \(LINE SEPARATOR\)"),
     ],
 )
 def test_a_class_list_that_will_not_do(tmp_path, content, said):
@@ -60,3 +65,28 @@ def test_most_classes(tmp_path):
     assert len(read_classes(tmp_path / "classes.txt").names) == 255
     with pytest.raises(HiclError, match="none.txt"):
         read_classes(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_no_letter(tmp_path, ends):
+    (tmp_path / "classes.txt").write_bytes(ends.join(["wall", "sofa, couch", ""]).encode("utf-8-sig"))
+    assert read_classes(tmp_path / "classes.txt").prompts == (("wall",), ("sofa", "couch"))
+
+
+@pytest.mark.parametrize(
+    "name", ["missing.csv", "missing.TXT", "my lists/classes.tsv", "./classes", "~/classes", "/a/b"]
+)
+def test_a_file_that_is_not_there_is_no_class(name):
+    with pytest.raises(HiclError, match="no such file"):
+        parse_classes(name)
+
+
+def test_names_that_only_look_a_little_like_files(tmp_path):
+    for name in ("St. Bernard", "and/or", "chair.", "no.5", "x, y.txt"):
+        assert parse_classes(name).names == tuple(part.strip() for part in name.split(","))
+    folder = tmp_path / "lists.txt"
+    folder.mkdir()
+    with pytest.raises(HiclError, match="lists.txt: is a folder"):
+        parse_classes(str(folder))
+    (tmp_path / "own.csv").write_text("wall\nfloor\n")
+    assert parse_classes(str(tmp_path / "own.csv")).names == ("wall", "floor")

@@ -14,10 +14,12 @@ from formats import (
     write_matrix,
     write_ply,
 )
+from plyfile import PlyData, PlyElement
 
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline.datasets.rgbd import find_scenes
-from hicl.pipeline.datasets.scene import Camera
+from hicl.pipeline.datasets.nyu40 import CLASSES
+from hicl.pipeline.datasets.rgbd import Truth, find_scenes, truth_classes
+from hicl.pipeline.datasets.scene import Camera, Readings
 
 IDS = (0, 3, 12)
 
@@ -150,7 +152,10 @@ def test_a_known_point_across_sizes(tmp_path):
 
 
 def test_intrinsics_of_another_image(tmp_path):
-    with pytest.raises(HiclError, match="camera-intrinsics.txt: principal point lies outside"):
+    with pytest.raises(
+        HiclError,
+        match=r"camera-intrinsics.txt: principal point \(640, 360\) is far from the middle of images of 32x24",
+    ):
         only(write_scan(tmp_path, k=matrix((1000, 1000, 640, 360), 3))).frame(0)
 
 
@@ -200,7 +205,7 @@ def test_bad_images_cost_their_frame_only(tmp_path):
 
 def test_depth_scale(tmp_path):
     write_scan(tmp_path, depth=np.full(COLOR_SIZE, 5000))
-    assert np.unique(only(tmp_path, depth_scale=5000.0).frame(0).depth).tolist() == [1.0]
+    assert np.unique(only(tmp_path, readings=Readings(depth_scale=5000.0)).frame(0).depth).tolist() == [1.0]
 
 
 def test_no_frames(tmp_path):
@@ -224,6 +229,70 @@ def test_a_mesh_of_its_own(tmp_path):
     write_ply(tmp_path / "again.ply")
     with pytest.raises(HiclError, match="again.ply and mesh.ply"):
         only(tmp_path).points()
+
+
+def test_which_ply_is_the_surface(tmp_path):
+    """ScanNet's cleaned mesh goes before the finer one and its labels; of others there must be one."""
+    write_scan(tmp_path)
+    for name in ("a_vh_clean.ply", "a_vh_clean_2.ply", "a_vh_clean_2.labels.ply"):
+        write_ply(tmp_path / name, label=np.array([1, 39, 0, 13, 8]) if "labels" in name else None)
+    scene = only(tmp_path)
+    assert [path.name for path in scene.point_files()] == ["a_vh_clean_2.ply", "a_vh_clean_2.labels.ply"]
+    assert scene.points().label.tolist() == [0, 19, 255, 255, 7] and truth_classes([scene]) == CLASSES
+    (tmp_path / "a_vh_clean_2.ply").unlink()
+    assert [path.name for path in only(tmp_path).point_files()][0] == "a_vh_clean.ply"
+
+
+def test_ground_truth_of_the_surface(tmp_path):
+    write_scan(tmp_path)
+    names = ("sofa", "chair", "plant")
+    write_ply(tmp_path / "mesh.ply", label=np.array([0, 1, 2, 255, 2]))
+    scene = only(tmp_path, truth=Truth(names))
+    assert scene.points().label.tolist() == [0, 1, 2, 255, 2] and truth_classes([scene]) == names
+    write_ply(tmp_path / "mesh.ply", label=np.array([0, 5, 6, 40, 1]))
+    with pytest.raises(HiclError, match="mesh.ply: unknown class 5; the list has 3.*--label-ids nyu40"):
+        only(tmp_path, truth=Truth(names)).points()
+    assert only(tmp_path, truth=Truth(names, "nyu40")).points().label.tolist() == [255, 1, 0, 255, 255]
+    write_ply(tmp_path / "mesh.ply")
+    scene = only(tmp_path, truth=Truth(names))
+    assert scene.points().label is None and truth_classes([scene]) == ()
+
+
+def test_coordinates_of_surveyors(tmp_path):
+    """Six digits before the point and nine decimals after it are more than float32 holds: an origin comes off first."""
+    offset = np.array([691234.0, 5335678.0, 500.0])
+    xyz = np.array([[0, 0, 2], [0.2, 0, 2], [0, 0.2, 2], [0.2, 0.2, 2], [1.001, 1.002, 1.003]])
+    write_scan(tmp_path)
+    for number, i in enumerate(IDS):
+        pose = pose_of(number)
+        pose[:3, 3] += offset
+        write_matrix(seven(tmp_path, i)[2], pose)
+    write_doubles(tmp_path / "mesh.ply", xyz + offset)
+    scene = only(tmp_path)
+    points = scene.points()
+    assert points.xyz.dtype == np.float32 and np.abs(points.xyz).max() < 10
+    np.testing.assert_allclose(points.xyz + scene.origin, xyz + offset, atol=1e-6)
+    np.testing.assert_allclose(scene.frame(12).pose[:3, 3] + scene.origin, offset + pose_of(2)[:3, 3], atol=1e-6)
+    write_ply(tmp_path / "mesh.ply", (xyz + offset).astype("f4"))
+    with pytest.raises(
+        HiclError, match="mesh.ply: coordinates up to 5.336e.06 m as 32-bit floats.* write them as doubles"
+    ):
+        only(tmp_path).points()
+    (tmp_path / "mesh.ply").unlink()
+    for i in IDS:
+        write_depth(seven(tmp_path, i)[1], np.full(COLOR_SIZE, 500))
+    scene = only(tmp_path)
+    np.testing.assert_allclose(scene.points().xyz[:, 2] + scene.origin[2], 500.5, atol=0.25)
+    write_doubles(tmp_path / "mesh.ply", xyz)
+    assert not only(tmp_path).origin.any(), "a scan near 0 stays where it is"
+
+
+def write_doubles(path, xyz):
+    kinds = [(axis, "f8") for axis in "xyz"] + [(color, "u1") for color in ("red", "green", "blue")]
+    vertex = np.zeros(len(xyz), kinds)
+    for column, axis in enumerate("xyz"):
+        vertex[axis] = xyz[:, column]
+    PlyData([PlyElement.describe(vertex, "vertex")]).write(str(path))
 
 
 def test_a_cloud_painted_from_its_frames(tmp_path):

@@ -10,14 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from formats import write_ply
+from PIL import Image
+from plyfile import PlyData
+from reference import same_partition
 from scans import tree, write_labels, write_scan
 
 from hicl.cache.reader import open_cache
 from hicl.errors import HiclError
-from hicl.pipeline import run
+from hicl.export import export
+from hicl.pipeline import report, run
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets import rgbd
-from hicl.pipeline.datasets.scannet import CLASSES
+from hicl.pipeline.datasets import ply, rgbd
+from hicl.pipeline.datasets.nyu40 import CLASSES, NYU40_IDS
 from hicl.pipeline.prompts import ClassList
 
 ALL_STAGES = {"points", "views", "sets", "features", "labels"}
@@ -187,8 +192,6 @@ def test_labels_of_a_2d_segmenter(root, tmp_path):
     scene = cache.scene("corner0")
     assert not scene.has("features/grid")
     np.testing.assert_array_equal(cache.text, np.eye(3))
-    from PIL import Image
-
     for view in range(4):
         image = np.asarray(Image.open(tmp_path / f"labels/corner0/{view}.png"))
         own = slice(*scene.read("pairs/indptr")[view : view + 2])
@@ -198,6 +201,142 @@ def test_labels_of_a_2d_segmenter(root, tmp_path):
     assert "doesn't decode" in preprocess(root, tmp_path / "cache", config, classes=("a", "b", "c")).failed["corner1"]
     summary = preprocess(root, tmp_path / "cache", config, classes=("a", "b"))
     assert "unknown class 2" in summary.failed["corner0"]
+
+
+def labels_only(tmp_path, **settings) -> PreprocessConfig:
+    return PreprocessConfig(teacher="labels", labels_dir=str(tmp_path / "labels"), **settings)
+
+
+def test_frames_named_by_time(root, tmp_path):
+    """Frames called by nanoseconds are numbered in order, and their label images found by name."""
+    times = [f"13050311021753{i:05d}" for i in (1, 2, 3, 10)]
+    for scene in ("corner0", "corner1"):
+        write_labels(tmp_path / "labels" / scene, classes=3)
+    for frame, name in enumerate(times):
+        for path in (root / "corner1").glob(f"frame-{frame:06d}.*"):
+            path.rename(path.with_name(path.name.replace(f"frame-{frame:06d}", name)))
+        label = tmp_path / f"labels/corner1/{frame}.png"
+        label.rename(label.with_name(f"{name}.png"))
+    (root / "corner1" / f"{times[0]}.depth.png").write_bytes(b"")
+    summary = preprocess(root, tmp_path / "cache", labels_only(tmp_path), classes=("a", "b", "c"))
+    assert sorted(summary.done) == ["corner0", "corner1"]
+    assert list(summary.skipped["corner1"]) == [times[0]]
+    cache = open_cache(tmp_path / "cache")
+    named, plain = cache.scene("corner1"), cache.scene("corner0")
+    assert "frame_names" not in plain.attributes and plain.read("views/frame").tolist() == [0, 1, 2, 3]
+    assert named.attributes["frame_names"] == times[1:] and named.read("views/frame").tolist() == [1, 2, 3]
+    assert (named.read("pairs/raw") != 255).mean() > 0.5
+
+
+def test_label_images_in_nyu40_ids(root, tmp_path):
+    """The same labels, once as places in the list and once as NYU40 ids, make the same cache."""
+    for scene in ("corner0", "corner1"):
+        write_labels(tmp_path / "labels" / scene)
+    preprocess(root, tmp_path / "places", labels_only(tmp_path))
+    for path in (tmp_path / "labels").rglob("*.png"):
+        place = np.asarray(Image.open(path))
+        nyu = np.where(place == 255, 0, np.array(NYU40_IDS, np.uint8)[np.minimum(place, 19)])
+        Image.fromarray(nyu.astype(np.uint8)).save(path)
+    preprocess(root, tmp_path / "nyu40", labels_only(tmp_path, label_ids="nyu40"))
+    for name in ("pairs/raw", "pairs/refined"):
+        arrays = [open_cache(tmp_path / cache).scene("corner0").read(name) for cache in ("places", "nyu40")]
+        np.testing.assert_array_equal(*arrays)
+    summary = preprocess(root, tmp_path / "wrong", labels_only(tmp_path))
+    assert "--label-ids nyu40" in summary.failed["corner0"]
+
+
+def test_a_scan_in_surveyors_coordinates(root, tmp_path):
+    """Half a million metres from 0, points, pairs and labels are as near 0, and the cache says where they are."""
+    offset = np.array([691234.0, 5335678.0, 100.0])
+    for scene in ("corner0", "corner1"):
+        write_labels(tmp_path / "labels" / scene, seed=0)
+    shutil.rmtree(root / "corner1")
+    shutil.copytree(root / "corner0", root / "corner1")
+    for path in (root / "corner1").glob("*.pose.txt"):
+        pose = np.loadtxt(path)
+        pose[:3, 3] += offset
+        np.savetxt(path, pose)
+    ply = root / "corner1/corner.ply"
+    lines = ply.read_text().replace("property float", "property double").splitlines()
+    start = lines.index("end_header") + 1
+    for index in range(start, start + 588):
+        words = lines[index].split()
+        lines[index] = " ".join([*(f"{float(w) + o:.5f}" for w, o in zip(words, offset, strict=False)), *words[3:]])
+    ply.write_text("\n".join(lines) + "\n")
+    preprocess(root, tmp_path / "cache", labels_only(tmp_path))
+    cache = open_cache(tmp_path / "cache")
+    near, far = cache.scene("corner0"), cache.scene("corner1")
+    assert not near.origin.any() and far.origin.tolist() == offset.tolist()
+    np.testing.assert_allclose(far.read("points/xyz"), near.read("points/xyz"), atol=1e-5)
+    np.testing.assert_array_equal(far.read("sets/id"), near.read("sets/id"))
+    pairs = {name: set(zip(*(scene.read("pairs/point"), *scene.read("pairs/pixel").T), strict=True)) for name, scene in
+             (("near", near), ("far", far))}  # fmt: skip
+    assert len(pairs["near"] ^ pairs["far"]) < 0.01 * len(pairs["near"])
+    export(tmp_path / "cache", "corner1", tmp_path / "out.ply", None, "cpu")
+    vertex = PlyData.read(tmp_path / "out.ply")["vertex"].data
+    expected = near.read("points/xyz") + offset
+    np.testing.assert_allclose(np.stack([vertex[axis] for axis in "xyz"], axis=1), expected, atol=1e-4)
+
+
+def test_another_scan_of_the_same_name_is_refused(root, tmp_path):
+    for scene in ("corner0", "corner1"):
+        write_labels(tmp_path / "labels" / scene)
+    config = labels_only(tmp_path)
+    preprocess(root, tmp_path / "cache", config)
+    before = tree(tmp_path / "cache/scenes")
+    write_scan(tmp_path / "other/corner0", seed=5)
+    write_labels(tmp_path / "labels/other_corner0")
+    summary = preprocess(tmp_path / "other", tmp_path / "cache", config)
+    assert "its scene corner0 is scans/corner0, not other/corner0" in summary.failed["corner0"]
+    assert tree(tmp_path / "cache/scenes") == before
+    (tmp_path / "moved").mkdir()
+    shutil.move(root / "corner1", tmp_path / "moved/corner1")  # the same files, wherever they are
+    config = labels_only(tmp_path, vote="scene")
+    assert preprocess(tmp_path / "moved", tmp_path / "cache", config).failed == {}
+
+
+def test_what_is_missing_is_found_before_the_teacher_is_loaded(root, tmp_path, config, monkeypatch):
+    for frame in range(4):
+        (root / f"corner0/frame-{frame:06d}.depth.png").unlink()
+    np.savetxt(root / "corner1/camera-intrinsics.txt", [[40, 0, 0], [0, 40, 0], [31.5, 23.5, 1]])
+    monkeypatch.setattr(run, "load_teacher", lambda *_: pytest.fail("the teacher was loaded"))
+    summary = preprocess(root, tmp_path / "cache", config)
+    assert "frame-000000.color.png: no frame-000000.depth.png, and none of its 4" in summary.failed["corner0"]
+    assert "camera-intrinsics.txt: the matrix is transposed" in summary.failed["corner1"]
+
+
+def test_files_that_frames_lack_are_said_before_the_work(root, tmp_path):
+    for scene in ("corner0", "corner1"):
+        write_labels(tmp_path / "labels" / scene)
+    (root / "corner0/frame-000002.pose.txt").unlink()
+    source = run.Source("rgbd", root, [(scene, "test") for scene in rgbd.find_scenes(root)], ())
+    said = []
+    summary = run.preprocess(
+        source, tmp_path / "cache", labels_only(tmp_path), ClassList.of(CLASSES), 1, "cpu", say=said.append
+    )
+    assert said[0].startswith("corner0: 1 of 4 frames lack a file; the first: ")
+    assert list(summary.skipped["corner0"]) == ["2"] and not summary.failed
+
+
+def test_ground_truth_reaches_the_report(root, tmp_path):
+    """Each wall of a corner labelled by its own class: what the report calls the truth."""
+    for scene in ("corner0", "corner1"):
+        write_labels(tmp_path / "labels" / scene, classes=3)
+        ply = root / scene / "corner.ply"
+        lines = ply.read_text().splitlines()
+        start = lines.index("end_header") + 1
+        lines[start : start + 588] = [f"{line} {i // 196}" for i, line in enumerate(lines[start : start + 588])]
+        lines.insert(lines.index("property uchar blue") + 1, "property int label")
+        ply.write_text("\n".join(lines) + "\n")
+    names = ("a", "b", "c")
+    scenes = rgbd.find_scenes(root, truth=rgbd.Truth(names))
+    source = run.Source("rgbd", root, [(scene, "test") for scene in scenes], rgbd.truth_classes(scenes))
+    out = tmp_path / "cache"
+    run.preprocess(source, out, labels_only(tmp_path), ClassList.of(names), 1, "cpu", say=lambda _: None)
+    cache = open_cache(out)
+    assert cache.truth_classes == names
+    assert cache.scene("corner0").read("points/label").tolist() == [0] * 196 + [1] * 196 + [2] * 196
+    assert report.measure(cache, cache.scene_ids())["with_truth"] == 2 * 588
 
 
 def test_stale_scenes_are_passed_over(root, tmp_path, config):
@@ -269,3 +408,27 @@ def test_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
         assert start(out).wait() == 0
         assert tree(out) == whole
     assert killed  # at least one kill came before the end
+
+
+def test_what_a_user_should_know_of_a_surface_is_told_and_kept(root, tmp_path, config):
+    """A soup with points that have no place: the sets of its mesh, and a word about the points."""
+    root = root / "corner0"
+    preprocess(root, tmp_path / "mesh", config)
+    path = root / "corner.ply"
+    vertex, faces = ply.read_ply(path)
+    xyz, rgb = ply.xyz(vertex, path), ply.rgb(vertex, path)
+    corner = faces.ravel()
+    lost = np.full((2, 3), np.nan, np.float32)
+    body = np.concatenate([xyz[corner], lost])
+    write_ply(path, body, np.concatenate([rgb[corner], rgb[:2]]), np.arange(len(corner)).reshape(-1, 3).tolist())
+    summary = preprocess(root, tmp_path / "soup", config)
+    (name,) = summary.done
+    assert "2 points without finite coordinates are left out" in summary.doubts[name]
+    whole, soup = (open_cache(tmp_path / kind).scene(name) for kind in ("mesh", "soup"))
+    assert soup.attributes["left_out"] == 2 and whole.attributes["left_out"] == 0
+    assert same_partition(soup.read("sets/id"), whole.read("sets/id")[corner])
+    np.testing.assert_array_equal(soup.read("points/normal"), whole.read("points/normal")[corner])
+    told = export(tmp_path / "soup", None, tmp_path / "out.ply", None, "cpu")
+    assert "2 of the scan without finite coordinates are left out" in told
+    again = preprocess(root, tmp_path / "soup", replace(config, vote="scene"))  # the points aren't read again
+    assert "2 points without finite coordinates are left out" in again.doubts[name]

@@ -1,11 +1,14 @@
 import hashlib
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 from formats import (
+    COLOR_K,
     COLOR_SIZE,
+    DEPTH_K,
     DEPTH_SIZE,
     FACES,
     RGB,
@@ -148,11 +151,13 @@ def test_frames_25k_of_which_nothing_is_left(root):
     write_matrix(frames / "intrinsics_depth.txt", np.eye(5))
     with pytest.raises(HiclError, match="intrinsics_depth.txt: .*shape"):
         only(root).frame(0)
+    write_matrix(frames / "intrinsics_depth.txt", matrix(DEPTH_K))
     (frames / "intrinsics_color.txt").unlink()
-    with pytest.raises(HiclError, match="intrinsics_color.txt: missing"):
+    with pytest.raises(HiclError, match="scannet_frames_25k.*no intrinsics"):
         _ = only(root).color_camera
+    write_matrix(frames / "intrinsics_color.txt", matrix(COLOR_K))
     (frames / "color/000000.jpg").write_bytes(b"")
-    with pytest.raises(HiclError, match="none of its frames decodes"):
+    with pytest.raises(HiclError, match="none of its 1 frames decodes"):
         _ = only(root).color_camera
     (frames / "color/000000.jpg").unlink()
     with pytest.raises(HiclError, match="scannet_frames_25k.*holds no frames"):
@@ -168,6 +173,92 @@ def test_every_nyu_id(tmp_path):
     for nyu, label in zip(ids.tolist(), found.tolist(), strict=True):
         assert (scannet.CLASSES[label] if label != 255 else None) == NYU40.get(nyu)
     assert len(set(scannet.CLASSES)) == 20
+
+
+def test_raw_category_ids_are_refused(tmp_path):
+    write_mesh(tmp_path / NAME, label=[1, 230, 0, 13, 8])
+    with pytest.raises(HiclError, match="labels.ply: label 230, but NYU40 ends at 40"):
+        only(tmp_path).points()
+
+
+def test_where_frames_are_looked_for(tmp_path):
+    """scannet_frames_25k, also as the downloader leaves it, then the .sens, then an export beside the mesh."""
+    folder = write_mesh(tmp_path / "scans" / NAME)
+    with pytest.raises(
+        HiclError, match=rf"{NAME}.sens: missing.* scannet_frames_25k/{NAME} or tasks/scannet_frames_25k"
+    ):
+        only(tmp_path).missing()
+    for number in range(45):
+        write_color(folder / f"color/{number}.jpg", picture(number))
+        write_depth(folder / f"depth/{number}.png", millimetres(number))
+        write_matrix(folder / f"pose/{number}.txt", np.eye(4))
+    for kind, k in (("color", COLOR_K), ("depth", DEPTH_K)):
+        write_matrix(folder / f"intrinsic/intrinsic_{kind}.txt", matrix(k))
+
+    def found(frames, source):
+        scene = only(tmp_path)
+        assert scene.missing() == [] and scene.frame_ids.tolist() == frames
+        assert scannet.sources([scene]) == f"frames: {source} of 1 scans"
+        assert scene.color_camera == Camera(30, 31, 15.5, 11.5, *COLOR_SIZE)
+        return scene
+
+    np.testing.assert_allclose(found([0, 20, 40], "color, depth and pose beside the mesh").frame(20).pose, np.eye(4))
+    for number in range(45):
+        if number % 20:
+            for path in (f"color/{number}.jpg", f"depth/{number}.png", f"pose/{number}.txt"):
+                (folder / path).unlink()
+    found([0, 20, 40], "color, depth and pose beside the mesh")  # thinned by the exporter already
+    sens(2).write(folder / f"{NAME}.sens")
+    found([0], ".sens")
+    write_frames_25k(tmp_path / "tasks/scannet_frames_25k" / NAME, ids=[0, 300])
+    found([0, 300], "scannet_frames_25k")
+    (tmp_path / "tasks/scannet_frames_25k" / NAME / "depth/000300.png").unlink()
+    (lacking,) = only(tmp_path).missing()
+    assert lacking.endswith("color/000300.jpg: no 000300.png")
+    (folder / f"{NAME}_vh_clean_2.ply").unlink()
+    with pytest.raises(HiclError, match="_vh_clean_2.ply: missing"):
+        only(tmp_path).missing()
+
+
+def test_intrinsics_of_images_of_another_size(root):
+    frames = write_frames_25k(root / "scannet_frames_25k" / NAME, ids=[0])
+    write_matrix(frames / "intrinsics_color.txt", matrix((60, 62, 31.5, 23.5)))  # of twice the images' size
+    with pytest.raises(HiclError, match=r"intrinsics_color.txt: principal point \(31.5, 23.5\) is far from the middle"):
+        _ = only(root).color_camera
+    write_matrix(frames / "intrinsics_color.txt", matrix(COLOR_K))
+    write_matrix(frames / "intrinsics_depth.txt", matrix((7.5, 8, 3.5, 2.5)))  # of half
+    with pytest.raises(HiclError, match="intrinsics_depth.txt: principal point"):
+        _ = only(root).color_camera
+    shutil.rmtree(frames)
+    sens(1).but(depth_k=(30, 31, 15.5, 11.5)).write(root / "scans" / NAME / f"{NAME}.sens")
+    with pytest.raises(HiclError, match=".sens: depth: principal point"):
+        _ = only(root).color_camera
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "scene0707_00\n",
+        "\ufeffscene0707_00\r\n",
+        "# mine\n\n/data/scans/scene0707_00/scene0707_00_vh_clean_2.ply  # the lobby\n",
+        "scans_test/scene0707_00\n./scene0707_00.sens\n",
+        "0,scene0707_00,1",
+    ],
+)
+def test_forms_of_a_split_list(tmp_path, text):
+    write_mesh(tmp_path / "scans" / "scene0707_00")
+    (tmp_path / "scannetv2_mine.txt").write_bytes(text.encode())
+    scenes, missing = scannet.find_scenes(tmp_path, "mine")
+    assert [(scene.id, split) for scene, split in scenes] == [("scene0707_00", "mine")] and missing == 0
+
+
+def test_an_odd_line_of_a_split_list_is_quoted(tmp_path):
+    write_mesh(tmp_path / "scans" / "scene0707_00")
+    (tmp_path / "scannetv2_mine.txt").write_text("scene0707_00\nkitchen of mine\n")
+    for split in ("mine", None):
+        with pytest.raises(HiclError, match="scannetv2_mine.txt: line 2, 'kitchen of mine', names no scan"):
+            scannet.find_scenes(tmp_path, split)
+    assert scannet.find_scenes(tmp_path, "test")[1] == 99, "a list that isn't asked for does no harm"
 
 
 def test_without_truth_or_sets(tmp_path):
@@ -189,7 +280,7 @@ def test_labels_of_another_mesh(tmp_path):
 
 def test_a_mesh_that_will_not_do(tmp_path):
     folder = write_mesh(tmp_path / NAME, rgb=None, segments=[0] * 5)
-    with pytest.raises(HiclError, match="_vh_clean_2.ply: no vertex colours"):
+    with pytest.raises(HiclError, match="_vh_clean_2.ply: no red, green and blue"):
         only(tmp_path).points()
     xyz = XYZ.copy()
     xyz[3, 1] = np.nan

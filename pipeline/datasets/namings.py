@@ -1,0 +1,117 @@
+"""How the files of posed RGB-D folders are named, and which of them belong together.
+
+    7-Scenes, 3RScan, tsdf-fusion    frame-000000.color.jpg   frame-000000.depth.png   frame-000000.pose.txt
+    ScanNet's exporters              color/0.jpg              depth/0.png              pose/0.txt
+    mmdetection3d                    00000.jpg                00000.png                00000.txt
+
+Any name will do in place of the number, and endings in capitals; colour may be .jpg, .jpeg or .png, depth .png or .pgm.
+Names that begin with a dot belong to the file system's keepers, and are nobody's frames.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+_LARGEST = 2**31 - 1  # frames are numbered in int32
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """The files of a frame. missing: those of them that aren't there."""
+
+    color: Path
+    depth: Path
+    pose: Path
+    missing: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Naming:
+    """Folder and endings of each kind of file; the first ending is the one that is meant where a file is missing."""
+
+    color: tuple[str, tuple[str, ...]]
+    depth: tuple[str, tuple[str, ...]]
+    pose: tuple[str, tuple[str, ...]]
+
+
+_NAMINGS = (
+    _Naming(
+        ("", (".color.jpg", ".color.jpeg", ".color.png")), ("", (".depth.png", ".depth.pgm")), ("", (".pose.txt",))
+    ),
+    _Naming(("color", (".jpg", ".jpeg", ".png")), ("depth", (".png", ".pgm")), ("pose", (".txt",))),
+    _Naming(("", (".jpg", ".jpeg")), ("", (".png", ".pgm")), ("", (".txt",))),
+)
+EXPECTED = "frame-000000.color.jpg, color/0.jpg or 00000.jpg, each with its depth and pose"
+
+
+def entries(folder: Path) -> list[str]:
+    """Names in a folder, sorted, without those that begin with a dot; none where it can't be read."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:
+        return []
+
+
+def list_frames(folder: Path) -> dict[str, FrameFiles]:
+    """Frames of a folder by name, in no order; none where not one has more than its colour image."""
+    for naming in _NAMINGS:
+        frames = _frames(folder, naming)
+        if any(len(files.missing) < 2 for files in frames.values()):
+            return {name.removeprefix("frame-"): files for name, files in frames.items()}
+    return {}
+
+
+def why_none(folder: Path) -> str:
+    """Why `list_frames` finds none in a folder."""
+    for naming in _NAMINGS:
+        for files in _frames(folder, naming).values():
+            missing = " and no ".join(str(path.relative_to(folder)) for path in files.missing)
+            return f"{files.color.relative_to(folder)}, but no {missing}"
+    return "no colour images by a known naming"
+
+
+def numbered(names: list[str]) -> dict[int, str]:
+    """Names by number, ascending: their own numbers, or, where they aren't distinct whole numbers that an int32 holds
+    (times, words), their places in order."""
+    own = {int(name): name for name in names if re.fullmatch("[0-9]{1,10}", name)}
+    if len(own) < len(names) or max(own, default=0) > _LARGEST:
+        own = dict(enumerate(sorted(names, key=_order)))
+    return dict(sorted(own.items()))
+
+
+def _order(name: str) -> tuple:
+    """Numbers by value, words with numbers inside by these."""
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", name):
+        return 0, Decimal(name), name
+    return 1, [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", name)], name
+
+
+def _frames(folder: Path, naming: _Naming) -> dict[str, FrameFiles]:
+    color, depth, pose = (_by_name(folder / parent, endings) for parent, endings in _kinds(naming))
+    frames = {}
+    for name, file in color.items():
+        if name in depth or name in pose or re.search("[0-9]", name):  # and not thumbs.jpg
+            others = [
+                (found.get(name), folder / parent / f"{name}{endings[0]}")
+                for found, (parent, endings) in zip((depth, pose), _kinds(naming)[1:], strict=True)
+            ]
+            missing = tuple(expected for path, expected in others if path is None)
+            frames[name] = FrameFiles(file, *(path or expected for path, expected in others), missing)
+    return frames
+
+
+def _kinds(naming: _Naming) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return naming.color, naming.depth, naming.pose
+
+
+def _by_name(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
+    """Files by what stands before the ending; of two with one name, the one whose ending is listed first."""
+    found: dict[str, Path] = {}
+    names = entries(folder)
+    for ending in endings:
+        for name in names:
+            if name.lower().endswith(ending) and len(name) > len(ending):
+                found.setdefault(name[: -len(ending)], folder / name)
+    return found
