@@ -56,7 +56,8 @@ def seen(n_points: int, point: np.ndarray) -> Seen:
 def doubt(scene: Scene, xyz: np.ndarray, found: Seen, frames: int, max_gap: float) -> str:
     """A line for the user where the frames see so little of the surface that something is likely wrong; else empty."""
     if found.coverage < LEAST_COVERAGE:
-        return f"only {100 * found.coverage:.1f} % of its points are seen by any frame; {likely_cause(scene, xyz, max_gap)}"
+        cause = likely_cause(scene, xyz, max_gap)
+        return f"only {100 * found.coverage:.1f} % of its points are seen by any frame; {cause}"
     if frames >= _FEWEST_FRAMES and found.coverage > 0.9 and found.views < _ALONE:
         return f"most of its points are seen by one frame only; {likely_cause(scene, None, max_gap)}"
     return ""

@@ -124,8 +124,8 @@ _FLIP = np.diag([1.0, -1, -1, 1])
 class Scene(Protocol):
     """A scene as the pipeline reads it: a dataclass of little more than names, which other processes get. Everything is
     read when it is asked for, nothing before; what is kept of it is kept outside the fields, and stays behind in a copy
-    by `dataclasses.replace`, and when the scene is pickled. A data set's scenes derive from it for what they have nothing
-    of their own to say to."""
+    by `dataclasses.replace`, and when the scene is pickled. A data set's scenes derive from it, for what they have
+    nothing of their own to say to."""
 
     id: str
     color_camera: Camera
