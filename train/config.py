@@ -11,6 +11,7 @@ from hicl.config import flat, read_toml, updated
 from hicl.errors import HiclError
 
 REFERENCE_EPOCHS = 120
+MOST_WIDTH = 8192  # of a layer
 
 
 @dataclass(frozen=True)
@@ -207,8 +208,12 @@ def check(config: Config) -> Config:
             raise HiclError(f"{name} = {values[name]} must not be negative")
     if config.stream.scale >= 1:
         raise HiclError(f"stream.scale = {config.stream.scale} must be smaller than 1")
-    if len(config.model.planes) != 8 or min(config.model.planes) < 1:
-        raise HiclError(f"model.planes = {list(config.model.planes)} must be eight widths, four down and four up")
+    planes = config.model.planes
+    if len(planes) != 8 or not 1 <= min(*planes, config.model.stem) <= max(*planes, config.model.stem) <= MOST_WIDTH:
+        raise HiclError(
+            f"model.planes = {list(planes)[:9]} and stem = {config.model.stem} must be eight widths, four down and four"
+            f" up, and one, from 1 to {MOST_WIDTH}"
+        )
     return config
 
 

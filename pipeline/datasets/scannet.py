@@ -9,7 +9,6 @@
 `scans_test` is looked into as well, and ROOT itself may be `scans`.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.images import read_color, read_depth, read_intrinsics, read_pose
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, checked_pose
 from hicl.pipeline.datasets.sens import SensFile
+from hicl.read import read_json
 
 # The benchmark's 20 classes and their NYU40 ids (ScanNet/ScanNet BenchmarkScripts; names as CLIP2Scene prompts them).
 CLASSES = (
@@ -151,8 +151,8 @@ class ScanNetScene:
         if not path.exists():
             return None
         try:
-            sets = np.array(json.loads(path.read_text())["segIndices"], np.int32)
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            sets = np.array(read_json(path)["segIndices"], np.int32)
+        except (HiclError, ValueError, KeyError, TypeError, OverflowError):
             raise HiclError(f"{path}: not a Segmentator file (no list 'segIndices')") from None
         n_points = ply.vertex_count(self._file("_vh_clean_2.ply"))
         if sets.shape != (n_points,):
@@ -186,11 +186,13 @@ def miniature_settings(root: Path) -> dict | None:
     path = root / "miniature.json"
     if not path.exists():
         return None
-    try:
-        settings = json.loads(path.read_text())
-    except ValueError:
-        raise HiclError(f"{path}: not JSON; make the miniature again in a new folder") from None
-    return settings if isinstance(settings, dict) and settings.get("format") == "hicl-miniature" else None
+    settings = read_json(path)
+    if not isinstance(settings, dict) or settings.get("format") != "hicl-miniature":
+        return None
+    step, complete = settings.get("frame_step", 1), settings.get("complete", True)
+    if type(step) is not int or not 0 < step < 1 << 31 or type(complete) is not bool:
+        raise HiclError(f"{path}: frame_step or complete are not what hicl writes; make the miniature again")
+    return settings
 
 
 def find_scenes(
