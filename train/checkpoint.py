@@ -133,6 +133,16 @@ def load_model(run: Path) -> tuple[dict[str, torch.Tensor], dict]:
     return tensors, meta
 
 
+def load_evaluation(run: Path, split: str) -> dict:
+    """What `evaluate.save` wrote. Raises `FileNotFoundError`, or `HiclError` if it is damaged."""
+    path = run / f"evaluation-{split}.json"
+    found = read_json(path)
+    kinds = {"miou": float, "accuracy": float, "iou": dict, "protocol": str, "data": str}
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
+        raise HiclError(f"{path}: not what `hicl evaluate` writes; delete it and evaluate again")
+    return found
+
+
 def assert_fits(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, where: Path) -> None:
     """Compare the tensors `prefix + name` with a module, which may be one without memory (on `meta`).
 
@@ -220,4 +230,4 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise HiclError(f"{path}: unreadable: {str(error).splitlines()[0]}") from None
+        raise HiclError(f"{path}: unreadable: {str(error).splitlines()[0][:160]}") from None
