@@ -23,7 +23,10 @@ def check(location: str | Path, progress=None) -> tuple[list[str], dict[str, str
     sound, damaged = [], {}
     with _freshly_opened(location) as cache:
         _ = cache.text
-        for scene_id in sorted({*open_store(location).scenes(), *_listed(cache)}):
+        listed = _listed(cache)
+        for scene_id in sorted({*open_store(location).scenes(), *listed}):
+            if scene_id not in listed and not _is_there(cache, scene_id):
+                continue
             try:
                 _check(cache, scene_id)
                 sound.append(scene_id)
@@ -46,6 +49,13 @@ def _freshly_opened(location: str | Path) -> Iterator[CacheReader]:
 def _listed(cache: CacheReader) -> list[str]:
     """Scenes that the manifest says are there."""
     return [row["scene"] for row in cache.manifest if row["state"] != "failed"]
+
+
+def _is_there(cache: CacheReader, scene_id: str) -> bool:
+    try:
+        return cache.published(scene_id) is not None
+    except HiclError:
+        return True
 
 
 def _check(cache: CacheReader, scene_id: str) -> None:
