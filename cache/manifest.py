@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+from hicl.cache.names import assert_plain
 from hicl.errors import HiclError
 
 FILE = "manifest.parquet"
@@ -61,8 +62,16 @@ def parse(content: bytes | None, cache: str | Path) -> list[dict]:
         raise HiclError(f"{path}: missing; {cache} is not a cache, or its first `hicl preprocess` never finished")
     try:
         table = pq.read_table(pa.BufferReader(content))
-    except (pa.ArrowException, OSError) as error:
-        raise HiclError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+        table.validate(full=True)
+        if table.schema.names == _schema().names:
+            rows = table.cast(_schema()).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise HiclError(f"{path}: not a readable Parquet file ({reason}); `hicl preprocess` writes it anew") from None
     if table.schema.names != _schema().names:
         raise HiclError(f"{path}: columns {table.schema.names}; written by another version of hicl")
-    return table.to_pylist()
+    for found in rows:
+        assert_plain(found["scene"], path)
+        if None in found.values():
+            raise HiclError(f"{path}: scene {found['scene']} lacks values; `hicl preprocess` writes it anew")
+    return rows

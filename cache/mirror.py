@@ -13,14 +13,19 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from functools import cached_property
 from pathlib import Path
 
-from hicl.cache.reader import CacheReader, SceneReader
+from hicl.cache.reader import CacheReader
 from hicl.cache.remote import RemoteStore
+from hicl.cache.schema import SCENE_ARRAYS, TEXT
+from hicl.cache.storage import files_of
 from hicl.errors import HiclError
+from hicl.read import read_json
 
 _FILES = ".files"
+_KNOWN = [name for spec in (*SCENE_ARRAYS.values(), TEXT) for name in files_of(spec)]  # all that is ever fetched
 
 
 def mirror_of(url: str) -> Path:
@@ -30,44 +35,45 @@ def mirror_of(url: str) -> Path:
     return home / "hicl" / f"{readable}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
 
-class MirroredScene(SceneReader):
-    """A group of a remote cache, as it was when it was opened; most often a scene."""
+class MirroredGroup:
+    """A group of a remote cache, as it was when it was opened: what is there, and how it gets here.
+
+    path: the folder that it is fetched to. where: the group's own URL.
+    """
 
     def __init__(self, path: Path, name: str, store: RemoteStore):
-        super().__init__(path, name.rpartition("/")[2])
-        self._name, self._store = name, store
+        self.where = f"{store.url}/{name}"
+        self._path, self._name, self._store = path, name, store
 
     @cached_property
     def _files(self) -> dict[str, int]:
-        return json.loads((self.path / _FILES).read_text())
+        try:
+            return read_json(self._path / _FILES)
+        except (FileNotFoundError, HiclError):  # made unreadable by a crash of this machine, or gone
+            shutil.rmtree(self._path, ignore_errors=True)
+            raise _changed(self._store, self._name) from None
 
     def has(self, name: str) -> bool:
         return f"{name}/zarr.json" in self._files
 
-    def folder(self, name: str) -> Path:
-        """Where an array is on this machine's disk; fetched if it is the first time."""
-        if not (self.path / name).exists():
-            self._fetch(name)
-        return self.path / name
-
-    def read(self, name: str):
-        """A whole array, read-only. Raises `HiclError` if it is missing or damaged, or the scene changed since."""
-        try:
-            return super().read(name)
-        except HiclError as error:
-            raise HiclError(str(error).replace(str(self.path), f"{self._store.url}/{self._name}")) from None
-
-    def _fetch(self, name: str) -> None:
-        if not self.path.exists():  # a reader of a newer version has taken it away
+    def fetch(self, name: str) -> None:
+        """Have an array in its place, if there is one."""
+        if (self._path / name).exists():
+            return
+        if not self._path.exists():  # a reader of a newer version has taken it away
             raise _changed(self._store, self._name)
-        with tempfile.TemporaryDirectory(prefix=".", dir=self.path) as temporary:
+        with tempfile.TemporaryDirectory(prefix=".", dir=self._path) as temporary:
             files = {file: size for file, size in self._files.items() if file.startswith(f"{name}/")}
             try:
                 self._store.download(self._name, files, Path(temporary))
             finally:  # what a replacement made go wrong is told as what it is
-                _assert_same(self._store, self._name, (self.path / "zarr.json").read_bytes())
+                _assert_same(self._store, self._name, (self._path / "zarr.json").read_bytes())
             if files:
-                _settle(Path(temporary) / name, self.path / name)
+                _settle(Path(temporary) / name, self._path / name)
+
+    def forget(self, name: str) -> None:
+        """Give up what was fetched of an array."""
+        _take_away(self._path / name)
 
 
 class MirroredCache(CacheReader):
@@ -78,7 +84,7 @@ class MirroredCache(CacheReader):
         self._mirror = mirror or mirror_of(self.path)
         self._opened: dict[str, Path] = {}
 
-    def _group(self, name: str) -> SceneReader | None:
+    def _place(self, name: str) -> tuple[Path, MirroredGroup] | None:
         if name not in self._opened:
             content = self._store.read(f"{name}/zarr.json")
             if content is None:
@@ -86,11 +92,13 @@ class MirroredCache(CacheReader):
             self._opened[name] = self._open(name, content)
         if not self._opened[name].exists():  # a reader of a newer version has taken it away
             raise _changed(self._store, name)
-        return MirroredScene(self._opened[name], name, self._store)
+        return self._opened[name], MirroredGroup(self._opened[name], name, self._store)
 
     def _open(self, name: str, content: bytes) -> Path:
         """The folder of this version of a group, made with a list of its files if it is new here."""
         versions = self._mirror / name
+        if not versions.resolve().is_relative_to(self._mirror.resolve()):
+            raise HiclError(f"{versions}: leads out of the mirror; delete {self._mirror}")
         path = versions / hashlib.sha256(content).hexdigest()[:16]
         if path.exists():
             return path
@@ -99,17 +107,22 @@ class MirroredCache(CacheReader):
         _assert_same(self._store, name, content)
         for old in versions.iterdir():
             if not old.name.startswith(".") and old.name != path.name:
-                with contextlib.suppress(OSError):  # another process may be faster
-                    aside = old.with_name(f".{old.name}")  # a part of it must never pass for the whole
-                    os.rename(old, aside)
-                    shutil.rmtree(aside, ignore_errors=True)
+                _take_away(old)
         with tempfile.TemporaryDirectory(prefix=".", dir=versions) as temporary:
             fresh = Path(temporary) / "group"
             fresh.mkdir()
             (fresh / "zarr.json").write_bytes(content)
-            (fresh / _FILES).write_text(json.dumps(files))
+            (fresh / _FILES).write_text(json.dumps({file: files[file] for file in _KNOWN if file in files}))
             _settle(fresh, path)
         return path
+
+
+def _take_away(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another process may be faster
+        # By another name first: a part of it must never pass for the whole.
+        aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
+        os.rename(folder, aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _changed(store: RemoteStore, name: str) -> HiclError:

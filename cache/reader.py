@@ -1,36 +1,33 @@
 """Reading a cache. Readers never write.
 
-An array that is stored uncompressed in one chunk is one file holding just its bytes, so it is mapped into memory
-instead of going through the Zarr API (about 1 ms a scene instead of 10 to 30); every other Zarr reader sees the same
-arrays. A cache at a URL is read through `mirror.py`, in the same way.
+An array is read by `storage.py`, once for its bytes and their checksum; its values are looked at the first time that a
+process meets them. A cache at a URL is read through `mirror.py`, in the same way.
 """
 
 import hashlib
 import json
-import math
-import struct
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hicl.cache import manifest
-from hicl.cache.schema import FORMAT, SCENE_ARRAYS, VERSION
+from hicl.cache import manifest, storage
+from hicl.cache.names import assert_plain
+from hicl.cache.schema import (
+    COUNTS,
+    FORMAT,
+    MAX_CLASSES,
+    SCENE_ARRAYS,
+    STAGES,
+    VERSION,
+    ArraySpec,
+    assert_values,
+)
+from hicl.cache.schema import TEXT as TEXT_ARRAY
 from hicl.cache.store import SCENES, TEXT, attributes_of, is_url, open_store, read_bytes
 from hicl.errors import HiclError
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        metadata = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise HiclError(f"{path}: missing; not a cache, or one that lost files: run `hicl preprocess` again") from None
-    except (OSError, ValueError) as error:
-        raise HiclError(f"{path}: unreadable ({error})") from None
-    if not isinstance(metadata, dict):
-        raise HiclError(f"{path}: not the metadata of a Zarr node")
-    return metadata
 
 
 def root_of(content: bytes | None, where: str | Path) -> dict:
@@ -42,76 +39,119 @@ def root_of(content: bytes | None, where: str | Path) -> dict:
         raise HiclError(
             f"{where}: cache version {root.get('version')}, this hicl knows {VERSION}; preprocess into a new folder"
         )
+    root = {"truth_classes": [], "teacher": None} | root
+    sound = {
+        "dataset": isinstance(root.get("dataset"), str),
+        "classes": _are_names(root.get("classes")) and 0 < len(root["classes"]) <= MAX_CLASSES,
+        "truth_classes": _are_names(root["truth_classes"]) and len(root["truth_classes"]) <= MAX_CLASSES,
+        "text_fingerprint": isinstance(root.get("text_fingerprint"), str),
+        "teacher": isinstance(root["teacher"], dict | None),
+    }
+    _assert_sound(sound, where)
     return root
 
 
-def read_array(path: Path) -> np.ndarray:
-    """One Zarr v3 array, read-only: mapped where it is a single uncompressed chunk, unpacked here where it is a single
-    one of Blosc's, else through the Zarr API.
+def scene_attributes(content: bytes | None, where: str | Path) -> dict:
+    """Attributes in a scene's zarr.json. Raises `HiclError` if one is missing or can't be."""
+    attributes = {"skipped": {}, "split": "", "settings": {}, "teacher": None} | attributes_of(content, where)
+    stages, counts = attributes.get("stages"), attributes.get("counts")
+    sound = {
+        "stages": isinstance(stages, dict) and all(isinstance(stages.get(name), str) for name in (*STAGES, "text")),
+        "counts": isinstance(counts, dict)
+        and all(type(counts.get(name)) is int and 0 <= counts[name] < 1 << 63 for name in COUNTS),
+        "skipped": isinstance(attributes["skipped"], dict),
+        "split": isinstance(attributes["split"], str),
+        "settings": isinstance(attributes["settings"], dict),
+        "teacher": isinstance(attributes["teacher"], dict | None),
+        "source": isinstance(attributes.get("source", ""), str),
+        "left_out": type(attributes.get("left_out", 0)) is int,
+        "origin": _is_place(attributes.get("origin", [0, 0, 0])),
+        "frame_names": _are_names(attributes.get("frame_names", [])),
+    }
+    _assert_sound(sound, where)
+    return attributes
 
-    Raises `HiclError` if it is missing or damaged.
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(x) in (int, float) and abs(x) < 1e12 for x in value)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _assert_sound(sound: dict[str, bool], where: str | Path) -> None:
+    wrong = [key for key, value in sound.items() if not value]
+    if wrong:
+        raise HiclError(f"{where}/zarr.json: no such {wrong[0]} as cache/SPEC.md has; {storage.WAY_OUT}")
+
+
+class Group:
+    """Arrays in a folder: a scene's, or the text's.
+
+    specs: those that there may be. sizes: what their letters stand for, as far as it is known. seen: of arrays whose
+    values were looked at; all groups of a reader share it, so that an epoch doesn't look again. mirror: fetches arrays
+    into the folder; None: they are there.
     """
-    meta = _read_json(path / "zarr.json")
-    try:
-        shape, dtype = tuple(meta["shape"]), np.dtype(meta["data_type"]).newbyteorder("<")
-        chunk = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
-        keys = meta["chunk_key_encoding"]
-        usual = keys["name"] == "default" and keys.get("configuration", {}).get("separator", "/") == "/"
-        codec, *more = meta["codecs"]
-        little = codec["name"] == "bytes" and codec.get("configuration", {}).get("endian", "little") == "little"
-        whole = usual and little and chunk == shape
-        blosc = [codec["name"] for codec in more] == ["blosc"]
-    except (KeyError, TypeError, ValueError):
-        raise HiclError(f"{path}: not the metadata of an array; delete the scene and preprocess again") from None
-    file = path.joinpath("c", *("0" * len(shape)))
-    if math.prod(shape) == 0:
-        array = np.empty(shape, dtype)
-    elif whole and not more:
-        expected = math.prod(shape) * dtype.itemsize
-        found = file.stat().st_size if file.exists() else 0
-        if found != expected:
-            raise HiclError(f"{file}: {found} bytes, expected {expected}; delete the scene and preprocess again")
-        # np.asarray drops the memmap class: its arrays are several times slower to slice.
-        array = np.asarray(np.memmap(file, dtype, "r", shape=shape))
-    elif whole and blosc:
-        array = _unpack(file, dtype, shape)
-    else:
-        import zarr
 
-        if usual and not (file.exists() and file.stat().st_size):  # Zarr would fill in zeros
-            raise HiclError(f"{file}: missing or empty; delete the scene and preprocess again")
+    def __init__(self, path: Path, specs: dict[str, ArraySpec], sizes: dict[str, int], seen: set, mirror=None):
+        self.path, self._specs, self._sizes, self._seen, self._mirror = path, specs, dict(sizes), seen, mirror
+
+    def has(self, name: str) -> bool:
+        return self._mirror.has(name) if self._mirror else (self.path / name / "zarr.json").exists()
+
+    def arrays(self) -> list[str]:
+        return [name for name in self._specs if self.has(name)]
+
+    def folder(self, name: str) -> Path:
+        """Where an array is, on this machine's disk."""
+        if self._mirror:
+            self._mirror.fetch(name)
+        return self.path / name
+
+    def read(self, name: str) -> np.ndarray:
+        """A whole array, read-only. Raises `HiclError` if it is missing or damaged, or its values can't be."""
+        self.folder(name)
+        if not self._mirror:
+            return self._read(name)
         try:
-            array = np.asarray(zarr.open_array(path, mode="r")[...])
-        except Exception as error:  # each codec has its own
-            raise HiclError(f"{path}: damaged ({error}); delete the scene and preprocess again") from None
-    array.flags.writeable = False
-    return array
+            return self._read(name)
+        except HiclError:  # perhaps it is the mirror's disk that lost a bit
+            self._mirror.forget(name)
+        self.folder(name)
+        try:
+            return self._read(name)
+        except HiclError as error:
+            raise HiclError(str(error).replace(str(self.path), self._mirror.where)) from None
+
+    def _read(self, name: str) -> np.ndarray:
+        array, crc = storage.read_array(self.path, self._specs[name], self._sizes)
+        key = (self.path, name, array.shape, crc)
+        if key not in self._seen:
+            assert_values(name, array, self.read, self._sizes, str(self.path))
+            self._seen.add(key)
+        return array
 
 
-def _unpack(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """A chunk of Blosc's. Its header says how many bytes it has and unpacks to; checked before it is touched."""
-    from numcodecs import blosc
+class SceneReader(Group):
+    """One scene's arrays and attributes, in a folder.
 
-    array = np.empty(shape, dtype)
-    try:
-        data = file.read_bytes()
-        unpacked, _, packed = struct.unpack("<3I", data[4:16])
-        if (unpacked, packed) != (array.nbytes, len(data)):
-            raise ValueError(f"{len(data)} bytes")
-        blosc.decompress(data, array)
-    except (OSError, struct.error, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise HiclError(f"{file}: damaged ({reason}); delete the scene and preprocess again") from None
-    return array
+    scene_id: where the folder has another name. root: attributes of its cache, which say what labels there may be;
+    None: any. The rest is `Group`'s. Raises `HiclError` if it isn't one.
+    """
 
-
-class SceneReader:
-    """One scene's arrays and attributes, in a folder; scene_id where the folder has another name."""
-
-    def __init__(self, path: Path, scene_id: str | None = None):
-        self.path = Path(path)
-        self.id = scene_id or self.path.name
-        self.attributes = attributes_of(read_bytes(self.path / "zarr.json"), self.path)
+    def __init__(self, path: Path, scene_id: str | None = None, root=None, seen: set | None = None, mirror=None):
+        path = Path(path)
+        self.id = scene_id or path.name
+        content = read_bytes(path / "zarr.json")
+        self.attributes = scene_attributes(content, mirror.where if mirror else path)
+        counts = self.attributes["counts"]
+        sizes = {letter: counts[name] for name, letter in COUNTS.items()} | {"C": MAX_CLASSES, "T": MAX_CLASSES}
+        if root is not None:
+            sizes["T"] = len(root["truth_classes"])
+            if self.attributes["stages"]["text"] == root["text_fingerprint"]:  # else its labels are of other classes
+                sizes["C"] = len(root["classes"])
+        super().__init__(path, SCENE_ARRAYS, sizes, set() if seen is None else seen, mirror)
 
     @property
     def fingerprint(self) -> str:
@@ -122,20 +162,6 @@ class SceneReader:
     def origin(self) -> np.ndarray:
         """float64 [3]: to be added to points and poses for the scan's own coordinates; mostly 0."""
         return np.array(self.attributes.get("origin", (0, 0, 0)), np.float64)
-
-    def has(self, name: str) -> bool:
-        return (self.path / name / "zarr.json").exists()
-
-    def arrays(self) -> list[str]:
-        return [name for name in SCENE_ARRAYS if self.has(name)]
-
-    def folder(self, name: str) -> Path:
-        """Where an array is, on this machine's disk."""
-        return self.path / name
-
-    def read(self, name: str) -> np.ndarray:
-        """A whole array, read-only. Raises `HiclError` if it is missing or damaged."""
-        return read_array(self.folder(name))
 
 
 def _fingerprint(attributes: dict) -> str:
@@ -152,21 +178,26 @@ class CacheReader:
         self.root = root_of(self._store.read("zarr.json"), path)
         self.dataset: str = self.root["dataset"]
         self.classes: tuple[str, ...] = tuple(self.root["classes"])
-        self.teacher: dict | None = self.root.get("teacher")
-        self.truth_classes: tuple[str, ...] = tuple(self.root.get("truth_classes", ()))
+        self.teacher: dict | None = self.root["teacher"]
+        self.truth_classes: tuple[str, ...] = tuple(self.root["truth_classes"])
         self.fingerprint: str = self.root["text_fingerprint"]
+        self._seen: set = set()
 
-    def _group(self, name: str) -> SceneReader | None:
+    def _place(self, name: str) -> tuple[Path, Any] | None:
+        """(folder of a group on this machine's disk, what fetches its arrays there), or None if it isn't there."""
         path = Path(self.path, name)
-        return SceneReader(path) if (path / "zarr.json").exists() else None
+        return (path, None) if (path / "zarr.json").exists() else None
 
     @cached_property
     def text(self) -> np.ndarray:
         """Text embedding float32 [C, d], unit length. Raises `HiclError` if a change of classes was cut off halfway."""
-        text = self._group(TEXT)
-        if text is None or text.attributes.get("fingerprint") != self.fingerprint:
+        place = self._place(TEXT)
+        found = place and attributes_of(read_bytes(place[0] / "zarr.json"), f"{self.path}/{TEXT}").get("fingerprint")
+        if found != self.fingerprint:
             raise HiclError(f"{self.path}: a change of its class list was cut off; run `hicl preprocess` again")
-        return text.read("embedding")
+        path, mirror = place
+        sizes = {"C": len(self.classes)}
+        return Group(path, {TEXT_ARRAY.name: TEXT_ARRAY}, sizes, self._seen, mirror).read(TEXT_ARRAY.name)
 
     @cached_property
     def manifest(self) -> list[dict]:
@@ -187,7 +218,12 @@ class CacheReader:
 
     def published(self, scene_id: str) -> SceneReader | None:
         """One scene, stale or not; None if it isn't there."""
-        return self._group(f"{SCENES}/{scene_id}")
+        assert_plain(scene_id, f"{self.path}/{SCENES}")
+        place = self._place(f"{SCENES}/{scene_id}")
+        if place is None:
+            return None
+        path, mirror = place
+        return SceneReader(path, scene_id, self.root, self._seen, mirror)
 
     def scene(self, scene_id: str) -> SceneReader:
         """One scene. Raises `HiclError` if it isn't there or its labels belong to another class list."""
@@ -197,10 +233,12 @@ class CacheReader:
 
     def fingerprints(self, scene_ids: Sequence[str]) -> list[str]:
         """`SceneReader.fingerprint` of many scenes, asked for all at once. Errors as of `scene`."""
+        for scene_id in scene_ids:
+            assert_plain(scene_id, f"{self.path}/{SCENES}")
         contents = self._store.read_many([f"{SCENES}/{scene_id}/zarr.json" for scene_id in scene_ids])
         found = []
         for scene_id, (name, content) in zip(scene_ids, contents, strict=True):
-            attributes = content and attributes_of(content, f"{self.path}/{name.removesuffix('/zarr.json')}")
+            attributes = content and scene_attributes(content, f"{self.path}/{name.removesuffix('/zarr.json')}")
             self._assert_current(scene_id, attributes)
             found.append(_fingerprint(attributes))
         return found

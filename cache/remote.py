@@ -8,14 +8,19 @@ whoever opens the cache for writing after a kill can do the rest.
 import contextlib
 import errno
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hicl.cache.store import SCENES, STAGING, TEXT
+from hicl.cache.names import assert_plain, is_plain
+from hicl.cache.reader import root_of
+from hicl.cache.schema import SCENE_ARRAYS
+from hicl.cache.store import SCENES, STAGING, TEXT, scene_names
 from hicl.errors import HiclError
+from hicl.read import parse_json
 
 PUBLISHING = ".publishing"
 _KEEP = ".keep"  # in what is staged: names of the arrays that stay as they are published
@@ -115,8 +120,21 @@ class RemoteStore:
                 found = self._fs.find(top, detail=True)
             except FileNotFoundError:
                 return {}
+        self._assert_inside(found)
         named = ((name.removeprefix(top), about["size"]) for name, about in found.items() if name.startswith(top))
         return {name: size for name, size in named if name and not name.endswith("/")}  # a console's "folders"
+
+    def _assert_inside(self, names: Iterable[str]) -> None:
+        """Raises `HiclError` where a name that the store gave leads out of it, by `..` or by a link in a folder."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        root = os.path.realpath(self._root)
+        for name in names:
+            out = ".." in name.split("/")
+            if isinstance(self._fs, LocalFileSystem):
+                out = os.path.commonpath([root, os.path.realpath(name)]) != root
+            if out:
+                raise HiclError(f"{self.url}: holds {name!r}, which leads out of it; take that away")
 
     def entries(self, folder: str = "") -> list[str]:
         """Names directly below a folder."""
@@ -197,7 +215,7 @@ class RemoteStore:
 
     def scenes(self) -> list[str]:
         """Names of the folders below scenes/, of which each may or may not hold a scene."""
-        return [name for name in self.entries(SCENES) if name != "zarr.json"]
+        return scene_names([name for name in self.entries(SCENES) if name != "zarr.json"], f"{self.url}/{SCENES}")
 
     def size(self, name: str) -> int:
         """Bytes of all objects below a folder."""
@@ -214,19 +232,42 @@ class RemoteStore:
         self.write(f"{PUBLISHING}/{staged}", json.dumps(order).encode())
         self._finish(f"{PUBLISHING}/{staged}")
 
+    def remove(self, home: str) -> None:
+        """Take a scene away; its zarr.json goes first, and with it the scene."""
+        self._delete([f"{home}/zarr.json"])
+        self._delete(f"{home}/{name}" for name in self.files(home))
+
+    def _order(self, order: str) -> tuple[str, str, str | None, tuple[str, ...]]:
+        """(what is staged, its home, the root's new zarr.json, names kept). Raises `HiclError` for any other order than
+        a writer gives: it says what is deleted."""
+        where = f"{self.url}/{order}"
+        match parse_json(self.read(order) or b"", where):
+            case {"staged": str() as staged, "home": str() as home, "root": str() | None as root}:
+                pass
+            case _:
+                raise HiclError(f"{where}: not an order to publish; delete it")
+        scene = home.removeprefix(f"{SCENES}/")
+        if not is_plain(staged) or order != f"{PUBLISHING}/{staged}" or home not in (TEXT, f"{SCENES}/{scene}"):
+            raise HiclError(f"{where}: an order to publish {staged!r} as {home!r}; delete it")
+        assert_plain(scene, where)
+        if root is not None:
+            root_of(root.encode(), where)
+        kept = parse_json(self.read(f"{STAGING}/{staged}/{_KEEP}") or b"", f"{self.url}/{STAGING}/{staged}/{_KEEP}")
+        if not isinstance(kept, list) or not all(isinstance(name, str) and name in SCENE_ARRAYS for name in kept):
+            raise HiclError(f"{self.url}/{STAGING}/{staged}/{_KEEP}: not a list of arrays; delete {where}")
+        return f"{STAGING}/{staged}", home, root, tuple(f"{name}/" for name in kept)
+
     def _finish(self, order: str) -> None:
         """Publish by an order. Cut off anywhere and done again from the start, it comes to the same."""
-        about = json.loads(self.read(order))
-        staged, home = f"{STAGING}/{about['staged']}", about["home"]
-        keep = tuple(f"{name}/" for name in json.loads(self.read(f"{staged}/{_KEEP}")))
+        staged, home, root, keep = self._order(order)
         new = set(self.files(staged)) - {_KEEP}
         gone = [name for name in self.files(home) if name not in new and not name.startswith(keep)]
         self._delete([f"{home}/zarr.json"])
         self._delete(f"{home}/{name}" for name in gone)
         self._copy(staged, home, new - {"zarr.json"})
         self._copy(staged, home, ["zarr.json"])
-        if about["root"] is not None:
-            self.write("zarr.json", about["root"].encode())
+        if root is not None:
+            self.write("zarr.json", root.encode())
         self._delete([order])
         self._delete(f"{staged}/{name}" for name in (*new, _KEEP))
 

@@ -1,5 +1,6 @@
 """The table of arrays in a cache, and the check that a scene keeps to it. SPEC.md says the same in words."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,18 +8,20 @@ import numpy as np
 from hicl.errors import HiclError
 
 FORMAT = "hicl-cache"
-VERSION = 2
+VERSION = 3
 NO_LABEL = 255
 MAX_CLASSES = 255
 
 STAGES = ("points", "views", "sets", "features", "labels")
+COUNTS = {"points": "N", "frames": "F", "pairs": "P", "sets": "K"}  # in a scene's attributes, and their letters
 
 
 @dataclass(frozen=True)
 class ArraySpec:
     """One array of a scene.
 
-    shape: a number, or a letter that has one value in a scene (N points, F frames, P pairs; h, w, d teacher grid).
+    shape: a number, or a letter that has one value in a scene (N points, F frames, P pairs; h, w, d teacher grid; C
+    classes of the cache).
     stage: the stage that writes it. codec: how Blosc packs it: what training reads, to unpack fast, the rest, to be
     small; None: stored as it is, so that a local reader maps the file into memory.
     """
@@ -30,7 +33,12 @@ class ArraySpec:
     codec: str | None
     required: bool = True
 
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(self.dtype).itemsize
 
+
+TEXT = ArraySpec("embedding", "<f4", ("C", "d"), "text", codec=None)
 SCENE_ARRAYS = {
     spec.name: spec
     for spec in (
@@ -62,47 +70,78 @@ def chunking(spec: ArraySpec, shape: tuple[int, ...]) -> tuple[tuple[int, ...], 
     return full, None
 
 
-def validate(arrays: dict[str, np.ndarray], n_classes: int, where: str) -> None:
+def assert_shape(spec: ArraySpec, dtype: str, shape: tuple[int, ...], sizes: dict[str, int], where: str) -> None:
+    """Check an array's type and shape; letters that `sizes` doesn't have yet are added. Raises `HiclError`."""
+    if dtype != np.dtype(spec.dtype).name:
+        raise HiclError(f"{where}: {spec.name} is {dtype}, expected {np.dtype(spec.dtype)}")
+    if len(shape) != len(spec.shape):
+        raise HiclError(f"{where}: {spec.name} has {len(shape)} axes, expected {len(spec.shape)}")
+    for symbol, length in zip(spec.shape, shape, strict=True):
+        if symbol == "F+1":
+            symbol, length = "F", length - 1
+        expected = sizes.setdefault(symbol, length) if isinstance(symbol, str) else symbol
+        if length != expected or length < 0:
+            raise HiclError(f"{where}: {spec.name} has shape {shape}, expected {spec.shape} with {sizes}")
+
+
+def assert_values(
+    name: str, array: np.ndarray, read: Callable[[str], np.ndarray], sizes: dict[str, int], where: str
+) -> None:
+    """Check that an array's values are what kernels may index by, and finite. Raises `HiclError`.
+
+    read: gives the arrays that it is compared with. sizes: of the letters, with C and T, the numbers of classes and of
+    those of the ground truth, and K, that of sets, if it is known.
+    """
+    what = f"{where}: {name}"
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise HiclError(f"{what} is not finite")
+    elif name == "pairs/indptr":
+        if array[0] != 0 or array[-1] != sizes["P"] or (array[1:] < array[:-1]).any():
+            raise HiclError(f"{what} doesn't rise from 0 to {sizes['P']}")
+    elif name == "pairs/point":
+        _in_range(array, 0, sizes["N"], what)
+    elif name == "sets/id":
+        _in_range(array, 0, sizes["N"], what)  # before a counter for each of them is asked for
+        empty = np.flatnonzero(np.bincount(array) == 0)
+        if len(empty):
+            raise HiclError(f"{what} leaves out {empty[0]}; number the sets without gaps")
+        found = int(array.max(initial=-1)) + 1
+        if found != sizes.setdefault("K", found):
+            raise HiclError(f"{what} counts {found} sets, expected {sizes['K']}")
+    elif name == "views/size":
+        _in_range(array, 1, 1 << 16, what)
+    elif name == "pairs/pixel":
+        pixel_end = np.repeat(read("views/size"), np.diff(read("pairs/indptr")), axis=0)
+        if (array >= pixel_end).any():
+            raise HiclError(f"{what} lies outside its view")
+    elif name in ("pairs/raw", "pairs/refined", "points/label"):
+        end = sizes["T" if name == "points/label" else "C"]
+        if len(array) and (array + np.uint8(1)).max() > end:  # 255 becomes 0
+            _in_range(array[array != NO_LABEL], 0, end, what)
+
+
+def validate(arrays: dict[str, np.ndarray], n_classes: int, where: str) -> dict[str, int]:
     """Check a whole scene's arrays: names, dtypes, shapes that agree, and indices inside their range.
 
-    Raises `HiclError` naming `where` and the first array that is wrong.
+    Returns the scene's sizes by their letters, with K, the number of sets. Raises `HiclError` naming `where` and the
+    first array that is wrong.
     """
     sizes: dict[str, int] = {}
     for name, array in arrays.items():
         spec = SCENE_ARRAYS.get(name)
         if spec is None:
             raise HiclError(f"{where}: {name} is not an array of a cache; see cache/SPEC.md")
-        if array.dtype != np.dtype(spec.dtype):
-            raise HiclError(f"{where}: {name} is {array.dtype}, expected {np.dtype(spec.dtype)}")
-        if array.ndim != len(spec.shape):
-            raise HiclError(f"{where}: {name} has {array.ndim} axes, expected {len(spec.shape)}")
-        for symbol, length in zip(spec.shape, array.shape, strict=True):
-            if symbol == "F+1":
-                symbol, length = "F", length - 1
-            expected = sizes.setdefault(symbol, length) if isinstance(symbol, str) else symbol
-            if length != expected:
-                raise HiclError(f"{where}: {name} has shape {array.shape}, expected {spec.shape} with {sizes}")
+        assert_shape(spec, array.dtype.name, array.shape, sizes, where)
     missing = [spec.name for spec in SCENE_ARRAYS.values() if spec.required and spec.name not in arrays]
     features = {"features/grid", "features/scale"}
     missing += sorted(features - set(arrays)) if features & set(arrays) else []
     if missing:
         raise HiclError(f"{where}: {missing[0]} is missing")
-    indptr = arrays["pairs/indptr"]
-    if indptr[0] != 0 or indptr[-1] != sizes["P"] or (np.diff(indptr) < 0).any():
-        raise HiclError(f"{where}: pairs/indptr doesn't rise from 0 to {sizes['P']}")
-    _in_range(arrays["pairs/point"], 0, sizes["N"], f"{where}: pairs/point")
-    _in_range(arrays["sets/id"], 0, sizes["N"], f"{where}: sets/id")
-    empty = np.flatnonzero(np.bincount(arrays["sets/id"]) == 0)
-    if len(empty):
-        raise HiclError(f"{where}: sets/id leaves out {empty[0]}; number the sets without gaps")
-    pixel_end = np.repeat(arrays["views/size"], np.diff(indptr), axis=0)
-    if (arrays["pairs/pixel"] >= pixel_end).any():
-        raise HiclError(f"{where}: pairs/pixel lies outside its view")
-    for name in ("pairs/raw", "pairs/refined"):
-        labels = arrays[name]
-        _in_range(labels[labels != NO_LABEL], 0, n_classes, f"{where}: {name}")
-    if not np.isfinite(arrays["points/xyz"]).all():
-        raise HiclError(f"{where}: points/xyz is not finite")
+    sizes |= {"C": n_classes, "T": MAX_CLASSES}
+    for name in (name for name in SCENE_ARRAYS if name in arrays):  # what others are compared with comes before them
+        assert_values(name, arrays[name], arrays.__getitem__, sizes, where)
+    return sizes
 
 
 def _in_range(values: np.ndarray, low: int, end: int, what: str) -> None:

@@ -6,12 +6,13 @@ finishes what a killed run left halfway.
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from hicl import read
+from hicl.cache.names import assert_plain
 from hicl.errors import HiclError
 
 SCENES, STAGING, REPLACED = "scenes", ".staging", ".replaced"
@@ -33,26 +34,31 @@ def open_store(location: str | Path):
     return RemoteStore(str(location))
 
 
+def scene_names(entries: list[str], where: str | Path) -> list[str]:
+    """Those of the names below scenes/ that may be scenes'. Raises `HiclError` for one that no scene can have."""
+    names = [name for name in entries if not name.startswith(".")]
+    for name in names:
+        assert_plain(name, where)
+    return names
+
+
 def read_bytes(path: Path) -> bytes | None:
     """A file's content, or None if there is none."""
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+        return read.read_bytes(path)
+    except FileNotFoundError:
         return None
-    except OSError as error:
-        raise HiclError(f"{path}: unreadable ({error})") from None
 
 
 def attributes_of(content: bytes | None, where: str | Path) -> dict:
     """Attributes in the zarr.json of a group; `where` is the group. Raises `HiclError` if it is missing or no such."""
     if content is None:
         raise HiclError(f"{where}/zarr.json: missing; not a cache, or one that lost files: run `hicl preprocess` again")
-    try:
-        return dict(json.loads(content).get("attributes", {}))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise HiclError(
-            f"{where}/zarr.json: not the metadata of a Zarr group ({error}); delete {where} and preprocess again"
-        ) from None
+    meta = read.parse_json(content, f"{where}/zarr.json")
+    attributes = meta.get("attributes", {}) if isinstance(meta, dict) else None
+    if not isinstance(attributes, dict):
+        raise HiclError(f"{where}/zarr.json: not the metadata of a Zarr group; delete {where} and preprocess again")
+    return attributes
 
 
 class Folder:
@@ -73,6 +79,9 @@ class Folder:
     def lock(self) -> None:
         """Raises `HiclError` if another process holds the lock."""
         self.path.mkdir(parents=True, exist_ok=True)
+        for name in (STAGING, REPLACED, SCENES, TEXT):
+            if (self.path / name).is_symlink():
+                raise HiclError(f"{self.path / name}: a link; hicl writes to no other folder than {self.path}")
         self._lock = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,13 +131,16 @@ class Folder:
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}")
-        temporary.write_bytes(content)
+        temporary.unlink(missing_ok=True)  # a link would lead elsewhere
+        with open(temporary, "xb") as file:
+            file.write(content)
         os.replace(temporary, path)
 
     def scenes(self) -> list[str]:
         """Names of the folders below scenes/, of which each may or may not hold a scene."""
         scenes = self.path / SCENES
-        return sorted(entry.name for entry in scenes.iterdir() if entry.is_dir()) if scenes.is_dir() else []
+        entries = sorted(scenes.iterdir()) if scenes.is_dir() else []
+        return scene_names([entry.name for entry in entries if entry.is_dir()], scenes)
 
     def size(self, name: str) -> int:
         """Bytes of all files below a folder."""
@@ -157,3 +169,10 @@ class Folder:
         if root is not None:
             self.write("zarr.json", root)  # until the root says so, the old text is the one that counts
         shutil.rmtree(aside, ignore_errors=True)
+
+    def remove(self, home: str) -> None:
+        """Take a scene away."""
+        aside = self.path / STAGING / Path(home).name
+        aside.parent.mkdir(exist_ok=True)
+        os.replace(self.path / home, aside)
+        self.tidy()

@@ -6,7 +6,6 @@ built under a name that no other attempt at it has, so that one which was given 
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -17,29 +16,24 @@ from pathlib import Path
 
 import numpy as np
 
-from hicl.cache import manifest
-from hicl.cache.reader import CacheReader, SceneReader, open_cache, root_of
-from hicl.cache.schema import FORMAT, MAX_CLASSES, SCENE_ARRAYS, VERSION, chunking, validate
-from hicl.cache.store import SCENES, TEXT, attributes_of, open_store
+from hicl.cache import manifest, schema, storage
+from hicl.cache.names import assert_plain
+from hicl.cache.reader import CacheReader, open_cache, root_of, scene_attributes
+from hicl.cache.schema import COUNTS, FORMAT, MAX_CLASSES, SCENE_ARRAYS, VERSION, ArraySpec, validate
+from hicl.cache.store import SCENES, TEXT, open_store
 from hicl.errors import HiclError
 
-_LEVELS = {"zstd": 5, "lz4hc": 9}
 _zarr = threading.Lock()  # its settings are the whole process's, and a worker of Dask may have several threads
 
 
 def write_arrays(group_path: Path, arrays: dict[str, np.ndarray], attributes: dict) -> None:
     """Write arrays and attributes into a Zarr v3 group."""
     import zarr
-    from zarr.codecs import BloscCodec
 
     with zarr.config.set({"array.write_empty_chunks": True}):
         group = zarr.open_group(group_path, mode="a", zarr_format=3)
         for name, array in arrays.items():
-            spec = SCENE_ARRAYS[name]
-            chunks, shards = chunking(spec, array.shape)
-            # Neighbouring values share their high bytes: sorted by bytes, those shrink to next to nothing.
-            packed = spec.codec and BloscCodec(cname=spec.codec, clevel=_LEVELS[spec.codec], shuffle="shuffle")
-            group.create_array(name, data=array, chunks=chunks, shards=shards, filters=None, compressors=packed)
+            storage.write_array(group, name, SCENE_ARRAYS[name], array)
         group.update_attributes(attributes)
 
 
@@ -60,33 +54,28 @@ class Stage:
     def build(self, scene: str, arrays: dict[str, np.ndarray], attributes: dict, keep: list[str]) -> str:
         """Build a scene: `arrays` are new, `keep` names those taken over from the published scene.
 
-        attributes: `stages` (fingerprint of each stage), `counts`, `skipped` (frame → reason) and what else describes
-        it. Returns the name to publish it by. Raises `HiclError` if the scene as a whole doesn't keep to the schema.
+        attributes: `stages` (fingerprint of each stage), `skipped` (frame → reason) and what else describes it;
+        `counts` and `digest` are added. Returns the name to publish it by. Raises `HiclError` if the scene as a whole
+        doesn't keep to the schema.
         """
+        assert_plain(scene, self._folder)
         folder = _new_folder(self._folder, scene)
         with _zarr:
-            write_arrays(folder, arrays, attributes)
+            write_arrays(folder, arrays, {})
         if keep:
             published = self.cache.published(scene)
             for name in keep:
-                _link_tree(published.folder(name), folder / name)
+                published.folder(name)
+                _link_array(published.path, folder, SCENE_ARRAYS[name])
                 _group_metadata(folder / Path(name).parent)
+        specs, sizes = [SCENE_ARRAYS[name] for name in (*arrays, *keep)], {}
+        whole = {spec.name: storage.read_array(folder, spec, sizes)[0] for spec in specs}
+        sizes = validate(whole, len(self.cache.classes), f"scene {scene}")
+        counts = {name: sizes[letter] for name, letter in COUNTS.items()}
         with _zarr:
-            _set_digest(folder)
-        whole = SceneReader(folder)
-        validate({name: whole.read(name) for name in whole.arrays()}, len(self.cache.classes), f"scene {scene}")
+            write_arrays(folder, {}, attributes | {"counts": counts, "digest": storage.digest(folder, specs)})
         self._store.stage(folder, keep)
         return folder.name
-
-
-def _set_digest(folder: Path) -> None:
-    """Into the scene's attributes a hash of all its arrays' bytes, by which mirrors know it."""
-    import zarr
-
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "zarr.json"):
-        digest.update(str(file.relative_to(folder)).encode() + hashlib.sha256(file.read_bytes()).digest())
-    zarr.open_group(folder, mode="a", zarr_format=3).update_attributes({"digest": digest.hexdigest()[:16]})
 
 
 def _new_folder(parent: Path, name: str) -> Path:
@@ -95,13 +84,16 @@ def _new_folder(parent: Path, name: str) -> Path:
     return folder
 
 
-def _link_tree(source: Path, target: Path) -> None:
-    """Hard links where the file system has them: published files are never written to again."""
-    try:
-        shutil.copytree(source, target, copy_function=os.link)
-    except (OSError, shutil.Error):
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
+def _link_array(source: Path, target: Path, spec: ArraySpec) -> None:
+    """An array of one scene's folder into another's: hard links where the file system has them, as published files are
+    never written to again."""
+    for name in storage.files_of(spec):
+        if (source / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source / name, target / name)
+            except OSError:
+                shutil.copyfile(source / name, target / name)
 
 
 def _group_metadata(path: Path) -> None:
@@ -167,18 +159,23 @@ class CacheWriter:
             return {}  # an index only: it is written anew
 
     def published(self) -> Iterator[tuple[str, dict]]:
-        """(name, attributes) of every published scene, stale ones too."""
+        """(name, attributes) of every published scene, stale ones too; not of one whose zarr.json is damaged, which the
+        next scene of that name replaces."""
         names = [f"{SCENES}/{scene}/zarr.json" for scene in self.store.scenes()]
         for name, content in self.store.read_many(names):
-            if content is not None:
-                group = name.removesuffix("/zarr.json")
-                yield group.removeprefix(f"{SCENES}/"), attributes_of(content, f"{self.path}/{group}")
+            group = name.removesuffix("/zarr.json")
+            try:
+                attributes = content and scene_attributes(content, f"{self.path}/{group}")
+            except HiclError:
+                continue
+            if attributes:
+                yield group.removeprefix(f"{SCENES}/"), attributes
 
     def attributes(self, scene: str) -> dict | None:
         """Of a published scene, or None."""
         group = f"{SCENES}/{scene}"
         content = self.store.read(f"{group}/zarr.json") if scene in self.rows else None
-        return None if content is None else attributes_of(content, f"{self.path}/{group}")
+        return None if content is None else scene_attributes(content, f"{self.path}/{group}")
 
     def _known_row(self, scene: str, attributes: dict) -> dict:
         """The row of a scene; its bytes are counted anew only where the old row is of other contents."""
@@ -200,21 +197,28 @@ class CacheWriter:
         root = {"format": FORMAT, "version": VERSION, "dataset": self.dataset, "classes": list(classes)}
         root |= attributes | {"text_fingerprint": fingerprint}
         with self.store.workplace() as parent:
-            folder = _new_folder(parent, ".text")
+            folder = _new_folder(parent, TEXT)
             text = zarr.open_group(folder, mode="a", zarr_format=3)
             text.update_attributes({"fingerprint": fingerprint})
-            text.create_array("embedding", data=np.ascontiguousarray(embedding, np.float32), chunks=embedding.shape)
+            storage.write_array(text, schema.TEXT.name, schema.TEXT, np.ascontiguousarray(embedding, np.float32))
             self.store.stage(folder, [])
         if self.store.read(f"{SCENES}/zarr.json") is None:
             self.store.write(f"{SCENES}/zarr.json", _group({}))
         self.store.publish(folder.name, TEXT, _group(root))
         self.root = root
 
+    def remove(self, scene: str) -> None:
+        """Take a scene away, if it is there."""
+        if scene in self.store.scenes():
+            self.store.remove(f"{SCENES}/{scene}")
+        self.rows.pop(scene, None)
+
     def publish(self, scene: str, staged: str) -> None:
         """Make a staged scene visible, in place of an older one if there is one."""
+        assert_plain(scene, self.path)
         self.store.publish(staged, f"{SCENES}/{scene}")
         group = f"{SCENES}/{scene}"
-        attributes = attributes_of(self.store.read(f"{group}/zarr.json"), f"{self.path}/{group}")
+        attributes = scene_attributes(self.store.read(f"{group}/zarr.json"), f"{self.path}/{group}")
         self.rows[scene] = _row(scene, attributes, self.store.size(group))
 
     def write_manifest(self, touched: dict[str, tuple[str, str]]) -> None:

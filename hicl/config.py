@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hicl.errors import HiclError
+from hicl.read import read_bytes
 
 T = TypeVar("T")
 _ABOUT = "setting"
@@ -83,9 +84,11 @@ def settings_of(kind: type, prefix: str = "") -> Iterator[Setting]:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as nested tables. Raises `HiclError`."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(read_bytes(Path(path)).decode("utf-8"))
+    except (FileNotFoundError, ValueError) as error:  # with numbers of too many digits
         raise HiclError(f"{path}: not a readable TOML file: {error}") from None
+    except RecursionError:
+        raise HiclError(f"{path}: not a readable TOML file: nested too deeply") from None
 
 
 def updated(base: T, table: dict[str, Any], source: str) -> T:
@@ -130,11 +133,11 @@ def _cast(value: Any, kind: Any, name: str, source: str) -> Any:
     if isinstance(kind, types.GenericAlias):
         if isinstance(value, list | tuple):
             return tuple(_cast(part, typing.get_args(kind)[0], name, source) for part in value)
-    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
         return float(value)
-    elif type(value) is kind:
+    elif type(value) is kind and (kind is not int or abs(value) < 1 << 63):
         return value
-    raise HiclError(f"{source}: {name} = {value!r} must be {getattr(kind, '__name__', kind)}")
+    raise HiclError(f"{source}: {name} = {str(value)[:80]!r} must be {getattr(kind, '__name__', kind)}")
 
 
 def check(config: T, spelled: Callable[[str], str] = str) -> T:

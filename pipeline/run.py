@@ -98,7 +98,9 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
     # A copy, that takes with it what it has read of its files.
     scene, config, todo = replace(job.scene), job.config, job.todo
     with staging(job.cache) as stage:
-        published, text = stage.cache.published(scene.id), stage.cache.text.copy()
+        # Of a scene that is made anew nothing is looked at: it may be damaged.
+        published = stage.cache.published(scene.id) if set(STAGES) - todo else None
+        text = stage.cache.text.copy()
         arrays: dict[str, np.ndarray] = {}
         doubts: list[str] = []
         old = _published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
@@ -139,7 +141,6 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
             **{name: about[name] for name in ("source", "origin", "frame_names") if name in about},
             "split": job.split,
             "stages": job.fingerprints,
-            "counts": _counts(old | arrays),
             "skipped": skipped,
             "left_out": left_out,
             "teacher": job.identity,
@@ -181,15 +182,6 @@ def _feature_reader(job: Job) -> Iterator["FeatureReader"]:
 def _published_arrays(published: SceneReader | None, names: list[str]) -> dict[str, np.ndarray]:
     """Copies: a kernel compiled for writable arrays doesn't take read-only ones."""
     return {name: published.read(name).copy() for name in names if published.has(name)} if published else {}
-
-
-def _counts(arrays: dict[str, np.ndarray]) -> dict[str, int]:
-    return {
-        "points": len(arrays["points/xyz"]),
-        "frames": len(arrays["views/frame"]),
-        "pairs": len(arrays["pairs/point"]),
-        "sets": int(arrays["sets/id"].max()) + 1,
-    }
 
 
 @functools.lru_cache(maxsize=1)

@@ -58,6 +58,9 @@ class TeacherConfig:
         }
 
 
+_SIZES = (int, type(None))
+
+
 def same_teacher(
     identity: dict | None, where: str, clip: str | None = None, weights: str | None = None
 ) -> TeacherConfig:
@@ -70,6 +73,10 @@ def same_teacher(
     """
     if identity is None:
         raise HiclError(f"{where}: its labels came from images, not from words, so there is no text space to prompt in")
+    names = [identity.get(key) for key in ("clip", "weights", "dense")]
+    size = identity.get("short_side")
+    if not all(isinstance(name, str) and name and "/" not in name for name in names) or type(size) not in _SIZES:
+        raise HiclError(f"{where}: its teacher is described otherwise than hicl does; it is damaged")
     known = {key: identity[key] for key in ("clip", "weights")}
     found = TeacherConfig(clip or known["clip"], weights or known["weights"], identity["dense"], identity["short_side"])
     own = TeacherConfig(MINIATURE, MINIATURE, identity["dense"], identity["short_side"])

@@ -1,6 +1,5 @@
 """Table 2: the five experiments, each with every seed, and the paper's column beside ours."""
 
-import csv
 import json
 import statistics
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from hicl.errors import HiclError
 from hicl.processes import pool
 from hicl.train import checkpoint, stream
 from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config
+from hicl.train.log import minutes
 
 PAPER_NOTE = "Paper: ScanNet val, CLIP ViT-B/16, Table 2 of HICL (CVPR 2024)."
 
@@ -78,7 +78,7 @@ def _check_finished(run: Path, wanted: Config, cache) -> None:
     had = flat(updated(Config(), meta["config"], str(run / "model.json")))
     new = flat(wanted)
     changed = [f"{k} was {had[k]!r}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and had[k] != new[k]]
-    if meta["text"] != cache.fingerprint or meta["data"] != stream.split_fingerprint(cache, "train"):
+    if meta.get("text") != cache.fingerprint or meta.get("data") != stream.split_fingerprint(cache, "train"):
         changed.append("the cache is another, or changed")
     if changed:
         raise HiclError(
@@ -93,20 +93,19 @@ def _one(cache_path: str | Path, config: Config, run: Path, device: str, show: b
     cache = open_cache(cache_path)
     if not checkpoint.has_model(run):
         loop.train(cache_path, config, run, resume=checkpoint.has_state(run), device=device, show=show)
-    evaluation = run / "evaluation-val.json"
     data = stream.split_fingerprint(cache, "val")
-    if not evaluation.exists() or json.loads(evaluation.read_text(encoding="utf-8"))["data"] != data:
+    if not (run / "evaluation-val.json").exists() or checkpoint.load_evaluation(run, "val")["data"] != data:
         model = inference.load(run, distributed.start(device).device)
         evaluate.save(evaluate.evaluate(model, cache), run, cache)
-    miou = json.loads(evaluation.read_text(encoding="utf-8"))["miou"]
-    return f"{run.name}: mIoU {miou:.2f}, {_minutes(run):.1f} minutes of training"
+    miou = checkpoint.load_evaluation(run, "val")["miou"]
+    return f"{run.name}: mIoU {miou:.2f}, {minutes(run):.1f} minutes of training"
 
 
 def _collect(out: Path, config: Config, seeds: list[int], experiments: tuple[str, ...], cache) -> dict:
     table = {}
     for experiment in experiments:
         runs = [out / "runs" / f"{experiment}-seed{seed}" for seed in seeds]
-        scores = [json.loads((run / "evaluation-val.json").read_text(encoding="utf-8")) for run in runs]
+        scores = [checkpoint.load_evaluation(run, "val") for run in runs]
         about = EXPERIMENTS[experiment]
         table[experiment] = {
             "title": about.title,
@@ -115,7 +114,7 @@ def _collect(out: Path, config: Config, seeds: list[int], experiments: tuple[str
             "spread": statistics.stdev(score["miou"] for score in scores) if len(scores) > 1 else None,
             "accuracy": [score["accuracy"] for score in scores],
             "iou": [score["iou"] for score in scores],
-            "minutes": [_minutes(run) for run in runs],
+            "minutes": [minutes(run) for run in runs],
             "paper": about.paper,
         }
     return {
@@ -126,14 +125,6 @@ def _collect(out: Path, config: Config, seeds: list[int], experiments: tuple[str
         "preset": config.preset,
         "config": {k: v for k, v in asdict(config).items() if k not in ("experiment", "seed")},
     }
-
-
-def _minutes(run: Path) -> float:
-    """Time of a run's training steps, from its log: counts right over --resume."""
-    with (run / "log.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    steps = int(rows[0]["step"])
-    return sum(steps / float(row["steps_per_s"]) for row in rows) / 60
 
 
 def markdown(results: dict) -> str:

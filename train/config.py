@@ -11,6 +11,7 @@ from hicl.config import read_toml, setting, updated
 from hicl.errors import HiclError
 
 REFERENCE_EPOCHS = 120
+MOST_WIDTH = 8192  # of a layer
 
 
 @dataclass(frozen=True)
@@ -187,9 +188,12 @@ def load(preset: str = "miniature", file: Path | None = None, overrides: dict[st
 
 def check(config: Config) -> Config:
     """`config` itself, if all its values can be trained with; else a `HiclError` that names the key."""
-    planes = config.model.planes
-    if len(planes) != 8 or min(planes) < 1:
-        raise HiclError(f"model.planes {list(planes)}: must be eight widths, four down and four up")
+    widths = (config.model.stem, *config.model.planes)
+    if len(widths) != 9 or not 1 <= min(widths) <= max(widths) <= MOST_WIDTH:
+        raise HiclError(
+            f"model.planes {list(widths[1:10])}: must be eight widths, four down and four up, and with model.stem"
+            f" {widths[0]} from 1 to {MOST_WIDTH}"
+        )
     return config_check(config)
 
 

@@ -1,11 +1,11 @@
 """The paper's figures as commands: mIoU over epochs (Fig. 6), t-SNE of two scenes and their union (Fig. 7)."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from hicl.errors import HiclError
+from hicl.train.log import read_log
 
 VIZ_HINT = "install them with `pip install 'hicl[viz]'`"
 
@@ -34,14 +34,10 @@ def miou_over_epochs(runs: list[Path], out: Path) -> Path:
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for run in (run for given in runs for run in sorted((Path(given) / "runs").glob("*")) or [Path(given)]):
-        try:
-            with (run / "log.csv").open(encoding="utf-8", newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row["miou"]]
-        except OSError as error:
-            raise HiclError(f"{run}: no log.csv to draw from: {error.strerror}") from None
+        rows = [row for row in read_log(run) if "miou" in row]
         if not rows:
             raise HiclError(f"{run}: was not evaluated while training; train with --set schedule.evaluate_every=10")
-        axes.plot([int(r["epoch"]) for r in rows], [float(r["miou"]) for r in rows], "o-", label=run.name)
+        axes.plot([int(r["epoch"]) for r in rows], [r["miou"] for r in rows], "o-", label=run.name)
     axes.set(xlabel="epoch", ylabel="mIoU, %")
     axes.legend()
     return _save(plt, figure, out)

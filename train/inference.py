@@ -15,7 +15,7 @@ from hicl.config import updated
 from hicl.errors import HiclError
 from hicl.train import checkpoint, minkunet
 from hicl.train.augment import colour_features
-from hicl.train.config import Config
+from hicl.train.config import Config, check
 from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxel_colours, voxelise
 
 # Voxels that a voxel's features depend on lie within 93 of its cell of the coarsest level (16 voxels), along each axis:
@@ -176,8 +176,14 @@ def load(where: Path, device: torch.device | str = "cpu") -> Model:
         run = run.parent
     device = torch.device(device)
     tensors, meta = checkpoint.load_model(run)
-    config = updated(Config(), meta["config"], str(run / "model.json"))
+    try:
+        config = check(updated(Config(), meta["config"], "config"))
+    except HiclError as error:
+        raise HiclError(f"{run / 'model.json'}: {error}") from None
     text = tensors.pop("text").to(device)
+    with torch.device("meta"):  # before memory is asked for as the config says
+        shape = minkunet.MinkUNet(3, text.shape[1], config.model.stem, config.model.planes, device_type="cpu")
+    checkpoint.assert_fits(shape, tensors, "net.", run / "model.safetensors")
     net = minkunet.build(config.model, text.shape[1], device)
     checkpoint.restore(net, tensors, "net.", run / "model.safetensors")
     strangers = [name for name in tensors if not name.startswith("net.")]

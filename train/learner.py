@@ -137,7 +137,10 @@ class Learner:
         checkpoint.restore_optimiser(self.sgd, self.sgd_names, tensors, "sgd.", where)
         if self.adamw:
             checkpoint.restore_optimiser(self.adamw, self.adamw_names, tensors, "adamw.", where)
-        torch.set_rng_state(tensors["random"])
+        try:
+            torch.set_rng_state(tensors["random"])
+        except (KeyError, RuntimeError, TypeError):
+            raise HiclError(f"{where}: no random state; the file is damaged, start anew with another --out") from None
 
     def assert_finite(self) -> None:
         """Raise HiclError where a weight isn't finite, so that a broken state never replaces a good one."""

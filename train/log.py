@@ -2,10 +2,13 @@
 
 import csv
 import io
+import math
 from pathlib import Path
 
 from tqdm import tqdm
 
+from hicl.errors import HiclError
+from hicl.read import read_bytes
 from hicl.train.checkpoint import replace_text
 
 LOSSES = ("ce", "intra", "inter", "kl")
@@ -86,6 +89,31 @@ class Log:
     def state(self) -> dict:
         """All that a continued run needs to write the same log."""
         return {"rows": self.rows, "sums": self.sums}
+
+
+def read_log(run: Path) -> list[dict[str, float]]:
+    """The rows of a run's `log.csv`, without what is empty. Raises `HiclError` if there is none, or it is damaged."""
+    path = Path(run) / "log.csv"
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode("utf-8"), newline="")))
+        found = [{key: float(value) for key, value in row.items() if value} for row in rows]
+        if not found or not all({"epoch", "step", "steps_per_s"} <= set(row) for row in found):
+            raise ValueError("rows without epoch, step or steps_per_s")
+        if not all(math.isfinite(value) for row in found for value in row.values()):
+            raise ValueError("numbers that are not finite")
+    except FileNotFoundError:
+        raise HiclError(f"{path}: no such log") from None
+    except (csv.Error, ValueError, TypeError) as error:
+        raise HiclError(f"{path}: not the log of a run ({error})") from None
+    return found
+
+
+def minutes(run: Path) -> float:
+    """Time of a run's training steps, from its log: counts right over --resume."""
+    rows = read_log(run)
+    if not all(row["steps_per_s"] > 0 for row in rows):
+        raise HiclError(f"{run / 'log.csv'}: steps_per_s of 0 or less")
+    return sum(rows[0]["step"] / row["steps_per_s"] for row in rows) / 60
 
 
 def _tensorboard(folder: Path, first: int):

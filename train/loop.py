@@ -55,6 +55,8 @@ def train(
     if state:
         learner.restore(tensors, out / state["tensors"])
     first, per_epoch = state.get("step", 0), len(steps) // epochs
+    if first > len(steps):
+        raise HiclError(f"{out / 'state.json'}: step {first} of {len(steps)}; start anew with another --out")
     if len(steps[0][1]) * group.world == 1 and experiment.inter and group.leads:
         print("note: a batch of one scene: inter-scene correlation sees no other scene")
 

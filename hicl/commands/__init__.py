@@ -44,6 +44,7 @@ for name, group in {
     app.add_typer(group, name=name)
 app.command()(preprocess.miniature)
 app.command()(preprocess.relabel)
+app.command()(preprocess.check)
 app.command(epilog=settings.LISTED)(training.train)
 app.command()(training.evaluate)
 app.command()(training.table2)

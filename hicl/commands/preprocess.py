@@ -135,6 +135,29 @@ def relabel(
     _end(summary)
 
 
+def check(
+    cache: Annotated[str, typer.Argument(help="A cache of `hicl preprocess`: a folder, or a URL.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take damaged scenes away, to be made again.")] = False,
+) -> None:
+    """Verify every byte and value of a cache, and name the scenes to make again; exit code 1 if there are any."""
+    from tqdm import tqdm
+
+    from hicl.cache.check import check, remove_scenes
+
+    with tqdm(unit="scene", disable=None) as bar:
+        sound, damaged = check(cache, progress=lambda _: bar.update())
+    for reason in damaged.values():
+        typer.echo(reason)
+    say(f"{cache}: {len(sound)} scenes sound, {len(damaged)} damaged")
+    if damaged and remove:
+        remove_scenes(cache, list(damaged))
+        say("removed; next: the `hicl preprocess` that made them makes them again")
+    elif damaged:
+        say(f"next: hicl check {cache} --remove, then the `hicl preprocess` that made them makes them again")
+    if damaged:
+        raise typer.Exit(1)
+
+
 def report_labels(
     cache: Cache,
     split: Annotated[str | None, typer.Option(help="Only scenes of this split. [default: all]")] = None,

@@ -10,7 +10,6 @@
 `scans_test` is looked into as well, and ROOT itself may be `scans`.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ from hicl.pipeline.datasets.nyu40 import NYU40_IDS as NYU40_IDS
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Source, checked_pose
 from hicl.pipeline.datasets.sens import SensFile
 from hicl.pipeline.teacher import MINIATURE
+from hicl.read import read_json
 
 SENS_FRAME_STEP = 20
 
@@ -199,8 +199,8 @@ class ScanNetScene(Scene):
         if not path.exists():
             return None
         try:
-            sets = np.array(json.loads(path.read_text())["segIndices"], np.int32)
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            sets = np.array(read_json(path)["segIndices"], np.int32)
+        except (HiclError, ValueError, KeyError, TypeError, OverflowError):
             raise HiclError(f"{path}: not a Segmentator file (no list 'segIndices')") from None
         n_points = ply.vertex_count(self._file("_vh_clean_2.ply"))
         if sets.shape != (n_points,):
@@ -222,11 +222,13 @@ def miniature_settings(root: Path) -> dict | None:
     path = root / "miniature.json"
     if not path.exists():
         return None
-    try:
-        settings = json.loads(path.read_text())
-    except ValueError:
-        raise HiclError(f"{path}: not JSON; make the miniature again in a new folder") from None
-    return settings if isinstance(settings, dict) and settings.get("format") == "hicl-miniature" else None
+    settings = read_json(path)
+    if not isinstance(settings, dict) or settings.get("format") != "hicl-miniature":
+        return None
+    step, complete = settings.get("frame_step", 1), settings.get("complete", True)
+    if type(step) is not int or not 0 < step < 1 << 31 or type(complete) is not bool:
+        raise HiclError(f"{path}: frame_step or complete are not what hicl writes; make the miniature again")
+    return settings
 
 
 def find_scenes(

@@ -340,5 +340,5 @@ def test_classes_are_in_the_root(tmp_path):
     root = json.loads((fill(tmp_path / "cache") / "zarr.json").read_text())
     assert (root["zarr_format"], root["node_type"]) == (3, "group")
     found = root["attributes"]
-    assert (found["format"], found["version"], found["dataset"]) == ("hicl-cache", 2, "scannet")
+    assert (found["format"], found["version"], found["dataset"]) == ("hicl-cache", 3, "scannet")
     assert tuple(found["classes"]) == CLASSES and found["text_fingerprint"] == "t1"

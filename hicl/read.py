@@ -1,0 +1,46 @@
+"""Small files that others made, text and JSON, as what they hold or as one line that says what is wrong."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from hicl.errors import HiclError
+
+MOST_BYTES = 1 << 28  # of a file that is read in one piece; ScanNet's largest segs.json has 4 MB
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """A regular file's content. Raises `FileNotFoundError` if there is none, and `HiclError` if it can't be read, is a
+    pipe or a device, which might never end, or has more than `most` bytes."""
+    try:
+        # A pipe is opened only to be refused, and without waiting for its other end.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise HiclError(f"{path}: not a regular file")
+            if about.st_size > most:
+                raise HiclError(f"{path}: {about.st_size} bytes, expected at most {most}; not what it is taken for")
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(path) from None
+    except OSError as error:
+        raise HiclError(f"{path}: can't be read ({error.strerror})") from None
+    except ValueError:  # a NUL in the name
+        raise HiclError(f"{str(path)!r}: no such file") from None
+
+
+def parse_json(content: bytes | str, where: str | Path) -> Any:
+    """What a JSON text in UTF-8 holds. Raises `HiclError` naming `where`."""
+    try:
+        return json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
+    except RecursionError:
+        raise HiclError(f"{where}: not readable JSON (nested too deeply)") from None
+    except ValueError as error:
+        raise HiclError(f"{where}: not readable JSON ({error})") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises `FileNotFoundError` or `HiclError`."""
+    return parse_json(read_bytes(path), path)
