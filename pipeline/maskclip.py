@@ -21,6 +21,7 @@ from hicl.errors import HiclError
 from hicl.pipeline.features import Features, PatchGrid
 from hicl.pipeline.prompts import ClassList, ensemble, fill_templates
 from hicl.pipeline.teacher import TeacherConfig
+from hicl.pipeline.weights import fetch, first_line
 
 Tokens = torch.Tensor  # float32 [B, L, D]
 ReadOut = Callable[[Tokens, Tokens, Tokens, int], Tokens]
@@ -94,7 +95,7 @@ class Teacher:
             try:
                 model = open_clip.create_model(name, pretrained=None, load_weights=False)
             except Exception as error:  # whatever open_clip stumbles over in a user's own config
-                raise HiclError(f"--clip {name}: open_clip can't build it ({_first_line(error)})") from None
+                raise HiclError(f"--clip {name}: open_clip can't build it ({first_line(error)})") from None
             preprocessing = _load_weights(model, name, config)
         self._model = model.requires_grad_(False).eval().to(self.device)
         self._tokenizer = open_clip.get_tokenizer(name)
@@ -235,10 +236,6 @@ def _add_model(path: Path) -> str:
     return path.stem
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
 def _load_weights(model: torch.nn.Module, name: str, config: TeacherConfig) -> tuple[tuple, tuple]:
     """Load every tensor, or raise `HiclError`. Returns the (mean, std) that the weights were trained with."""
     import open_clip
@@ -276,11 +273,13 @@ def _assert_quick_gelu(model: torch.nn.Module, name: str, tag: str, expected: bo
 def _download(settings: dict, name: str, tag: str) -> Path:
     import open_clip
 
+    if settings.get("hf_hub"):
+        return fetch(settings["hf_hub"], tag)
     try:
         return Path(open_clip.download_pretrained(settings))
-    except Exception as error:  # hub, network and file errors alike
+    except Exception as error:  # network and file errors alike
         raise HiclError(
-            f"--weights {tag}: can't be downloaded for {name} ({_first_line(error)}); give a local file: --weights FILE"
+            f"--weights {tag}: can't be downloaded for {name} ({first_line(error)}); give a local file: --weights FILE"
         ) from None
 
 
@@ -298,7 +297,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, OSError) as error:
         raise HiclError(f"{path}: not a readable safetensors file ({error})") from None
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         raise HiclError(f"{path}: not a plain file of weights ({reason}); convert it to .safetensors") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else None
     plain = isinstance(state, dict) and len(state) > 0

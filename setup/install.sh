@@ -49,7 +49,7 @@ install() {
     if [ -n "${UV:-}" ]; then
         "$UV" pip install --quiet --python "$venv/bin/python" --constraint "$lock" "$@"
     else
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$lock" "$@"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --constraint "$lock" "$@"
     fi
 }
 {
