@@ -4,7 +4,10 @@
 #   make reproduce-table2 SEEDS=3                with three seeds
 #   make reproduce-table2 SCANNET=/data/scannet  the same on ScanNet
 
-PYTHON ?= $(firstword $(foreach v,python3.11 python3.12 python3.13 python3,$(shell command -v $(v))))
+# The first that runs: a name on the path may be another version's shim.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && \
+	echo $$python && break; done)
 VENV ?= .venv
 WORK ?= work
 RESULTS ?= results
@@ -12,7 +15,7 @@ SCENES ?= 80
 SEED ?= 1
 SEEDS ?= 1
 HICL := $(VENV)/bin/hicl
-INSTALLED := $(VENV)/.installed
+INSTALL = @PYTHON="$(PYTHON)" UV="$(UV)" TORCH_INDEX="$(TORCH_INDEX)" sh setup/install.sh
 
 ifdef SCANNET
 CACHE := $(WORK)/scannet-cache
@@ -24,19 +27,19 @@ PRESET := miniature
 JOBS ?= 3
 endif
 
-.PHONY: setup test lint benchmark teacher cache reproduce-table2 clean
+.NOTPARALLEL:
+.PHONY: setup setup-test test lint lock upgrade-check benchmark teacher cache reproduce-table2 clean
 
-setup: $(INSTALLED)
+setup:
+	$(INSTALL) $(VENV) viz
 
-$(INSTALLED): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable ".[test]"
-	@touch $@
+setup-test:
+	$(INSTALL) $(VENV) test
 
-test: setup
+test: setup-test
 	$(VENV)/bin/python -m pytest
 
-lint: setup
+lint: setup-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
@@ -54,7 +57,7 @@ reproduce-table2: cache
 	$(HICL) report labels --cache $(CACHE) --split val --json $(RESULTS)/labels.json --picture $(RESULTS)/labels.png
 	$(HICL) table2 --cache $(CACHE) --out $(RESULTS) --preset $(PRESET) --seeds $(SEEDS) --jobs $(JOBS)
 
-benchmark: setup
+benchmark: setup-test
 	$(VENV)/bin/python tests/benchmarks/bench_stages.py
 	$(VENV)/bin/python tests/benchmarks/bench_bytes.py
 	$(VENV)/bin/python tests/benchmarks/bench_teacher.py
@@ -65,6 +68,27 @@ benchmark: setup
 # Train the miniature's teacher anew, from crops and captions of other rooms.
 teacher: setup
 	$(VENV)/bin/python -m hicl.pipeline.miniature.train_teacher --out pipeline/miniature/teacher
+
+# The version of everything that is installed, for each Python and system, into setup/lock.txt. What pyproject.toml still
+# allows stays as it is there; `make lock UPGRADE=1` takes the newest of all.
+LOCK ?= setup/lock.txt
+lock: $(WORK)/uv/bin/uv
+	$< pip compile --quiet --universal --python-version 3.11 --only-binary :all: --all-extras --no-annotate \
+		--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) --output-file $(LOCK) pyproject.toml
+
+$(WORK)/uv/bin/uv:
+	$(PYTHON) -m venv $(WORK)/uv
+	$(WORK)/uv/bin/python -m pip install --quiet uv==0.13.9
+
+# What the newest versions that pyproject.toml allows would break: an environment of its own, and its tests.
+NEWEST := $(WORK)/newest
+upgrade-check: $(WORK)/uv/bin/uv
+	rm -rf $(NEWEST) && mkdir -p $(NEWEST)
+	$(MAKE) --no-print-directory lock LOCK=$(NEWEST)/lock.txt
+	@PYTHON="$(PYTHON)" UV="$<" sh setup/install.sh $(NEWEST)/venv test $(NEWEST)/lock.txt
+	@echo "upgrade-check: newer than in setup/lock.txt are"; diff -U 0 setup/lock.txt $(NEWEST)/lock.txt | grep '^[-+][a-z]'
+	$(NEWEST)/venv/bin/python -m pytest -rfE || { echo "the tests named above fail with the newer versions"; exit 1; }
+	@echo "upgrade-check: the tests pass with the newest versions; make lock UPGRADE=1 takes them"
 
 clean:
 	rm -rf $(WORK) $(RESULTS)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from hicl.devices import computes_bf16
 from hicl.errors import HiclError
 from hicl.pipeline.features import Features, PatchGrid
+from hicl.pipeline.hub import fetch, first_line
 from hicl.pipeline.prompts import ClassList, ensemble, fill_templates
 from hicl.pipeline.teacher import TeacherConfig
 from hicl.pipeline.weights import fitted, read_weights
@@ -95,7 +96,7 @@ class Teacher:
             try:
                 model = open_clip.create_model(name, pretrained=None, load_weights=False)
             except Exception as error:  # whatever open_clip stumbles over in a user's own config
-                raise HiclError(f"--clip {name}: open_clip can't build it ({_first_line(error)})") from None
+                raise HiclError(f"--clip {name}: open_clip can't build it ({first_line(error)})") from None
             preprocessing = _load_weights(model, name, config)
         self._model = model.requires_grad_(False).eval().to(self.device)
         self._tokenizer = open_clip.get_tokenizer(name)
@@ -236,10 +237,6 @@ def _add_model(path: Path) -> str:
     return path.stem
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
 def _load_weights(model: torch.nn.Module, name: str, config: TeacherConfig) -> tuple[tuple, tuple]:
     """Load every tensor, or raise `HiclError`. Returns the (mean, std) that the weights were trained with."""
     import open_clip
@@ -268,11 +265,13 @@ def _assert_quick_gelu(model: torch.nn.Module, name: str, tag: str, expected: bo
 def _download(settings: dict, name: str, tag: str) -> Path:
     import open_clip
 
+    if settings.get("hf_hub"):
+        return fetch(settings["hf_hub"], tag)
     try:
         return Path(open_clip.download_pretrained(settings))
-    except Exception as error:  # hub, network and file errors alike
+    except Exception as error:  # network and file errors alike
         raise HiclError(
-            f"--weights {tag}: can't be downloaded for {name} ({_first_line(error)}); give a local file: --weights FILE"
+            f"--weights {tag}: can't be downloaded for {name} ({first_line(error)}); give a local file: --weights FILE"
         ) from None
 
 

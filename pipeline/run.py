@@ -22,7 +22,7 @@ from hicl.cache.writer import CacheWriter, staging
 from hicl.config import recorded
 from hicl.devices import checked_device
 from hicl.errors import HiclError
-from hicl.pipeline import agreement, fingerprint
+from hicl.pipeline import agreement, fingerprint, hub
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Scene, Source
 from hicl.pipeline.prompts import ClassList
@@ -251,6 +251,7 @@ def preprocess(
         try:
             if jobs:
                 if teacher and executor is None:
+                    _assert_weights(teacher, jobs, writer, text_fingerprint)
                     checked_device(device)
                 text, about = _embed(writer, source, teacher, device, executor, classes, text_fingerprint)
                 _say_disk(jobs, about["teacher"], writer, say)
@@ -263,6 +264,14 @@ def preprocess(
             if writer.root is not None:
                 writer.write_manifest({scene_id: (splits[scene_id], error) for scene_id, error in errors.items()})
     return summary
+
+
+def _assert_weights(teacher: TeacherConfig, jobs: list[Job], writer: CacheWriter, text_fingerprint: str) -> None:
+    """Raise `HiclError` if the default teacher is needed and can't be had: in a second, before torch is imported."""
+    embedded = writer.root is not None and writer.root["text_fingerprint"] == text_fingerprint
+    needed = not embedded or any("features" in job.todo for job in jobs)
+    if needed and (teacher.clip, teacher.weights) == hub.DEFAULT and not hub.cached(hub.DEFAULT_ENTRY):
+        hub.assert_reachable(hub.DEFAULT_ENTRY, teacher.weights)
 
 
 def _label_folder(config: PreprocessConfig, scene_id: str, alone: bool) -> Path | None:
