@@ -18,10 +18,11 @@ from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.files import replacing
 from hicl.pipeline import picture
-from hicl.pipeline.maskclip import Teacher
-from hicl.pipeline.prompts import ClassList, ensemble
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.search import similarity
-from hicl.pipeline.teacher import TeacherConfig, same_teacher
+from hicl.pipeline.teacher.choice import TeacherConfig, same_teacher
+from hicl.pipeline.teacher.clip import Teacher
+from hicl.pipeline.teacher.prompts import ensemble
 from hicl.train import inference
 from hicl.train.inference import Model
 from hicl.upright import lying_axis, upright

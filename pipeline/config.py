@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from hicl.config import changes, check, read_toml, recorded, setting, settings_of
 from hicl.errors import HiclError
+from hicl.pipeline.teacher.readouts import READ_OUTS
 
 S = TypeVar("S", bound="PreprocessConfig")
 
@@ -33,7 +34,7 @@ class PreprocessConfig:
     )
     clip: str = setting("ViT-B-16-quickgelu", "open_clip model, or hicl-miniature")
     weights: str = setting("openai", "open_clip tag, or a file")
-    dense: str = setting("maskclip", "Dense read-out", choices=("maskclip", "kk", "qq"))
+    dense: str = setting("maskclip", "Dense read-out", choices=tuple(READ_OUTS))
     short_side: int | None = setting(None, "Image size for the teacher", unit="pixels", above=0, shown="the model's")
     classes: str | None = setting(
         None,

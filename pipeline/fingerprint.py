@@ -16,9 +16,10 @@ import json
 import os
 from pathlib import Path
 
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig, own
 from hicl.pipeline.datasets.scene import Scene
-from hicl.pipeline.prompts import SCENE_TEMPLATES, ClassList
+from hicl.pipeline.teacher.prompts import SCENE_TEMPLATES
 
 # Raised by hand when a stage's code changes what it writes.
 _CODE = {"points": 3, "views": 1, "sets": 3, "features": 3, "labels": 1, "text": 2}

@@ -14,10 +14,10 @@ from hicl.config import settings_of
 from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.pipeline import fingerprint
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.run import Extent, Job, Summary, load_teacher, run_jobs
-from hicl.pipeline.teacher import TeacherConfig, same_teacher
+from hicl.pipeline.teacher.choice import TeacherConfig, same_teacher
 
 
 @dataclass(frozen=True)

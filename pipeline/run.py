@@ -22,16 +22,17 @@ from hicl.cache.writer import CacheWriter, staging
 from hicl.config import recorded
 from hicl.devices import checked_device
 from hicl.errors import HiclError
-from hicl.pipeline import agreement, fingerprint, hub
+from hicl.pipeline import agreement, fingerprint
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Scene, Source
-from hicl.pipeline.prompts import ClassList
-from hicl.pipeline.teacher import TeacherConfig
+from hicl.pipeline.teacher import hub
+from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.pipeline.workers import completed, was_killed
 from hicl.processes import cores, pool
 
 if TYPE_CHECKING:  # a run that finds all up to date loads no kernels
-    from hicl.pipeline.features import FeatureReader, Features
+    from hicl.pipeline.teacher.features import FeatureReader, Features
 
 
 class Extent(NamedTuple):
@@ -164,7 +165,7 @@ def _about(scene: Scene, arrays: dict[str, np.ndarray]) -> dict:
 
 @contextlib.contextmanager
 def _feature_reader(job: Job) -> Iterator["FeatureReader"]:
-    from hicl.pipeline import features, service
+    from hicl.pipeline.teacher import features, service
 
     if job.service is not None:
         with service.feature_reader(job.service) as reader:
@@ -190,7 +191,7 @@ def load_teacher(config: TeacherConfig, device: str):
     workers share the machine, and the workers already use all cores."""
     import torch
 
-    from hicl.pipeline.maskclip import Teacher
+    from hicl.pipeline.teacher.clip import Teacher
 
     torch.set_num_threads(1)
     try:
@@ -403,7 +404,7 @@ def _sharing_a_teacher(jobs: list[Job], stack: contextlib.ExitStack) -> list[Job
     teacher, device = jobs[0].teacher, jobs[0].device
     if teacher is None or not any("features" in job.todo for job in jobs) or not _is_gpu(device):
         return jobs
-    from hicl.pipeline.service import TeacherService
+    from hicl.pipeline.teacher.service import TeacherService
 
     shared = stack.enter_context(TeacherService(load_teacher(teacher, device)))
     return [replace(job, service=shared.address) for job in jobs]

@@ -3,8 +3,8 @@
 import numpy as np
 
 from hicl.cache.reader import SceneReader
-from hicl.pipeline.features import class_scores
 from hicl.pipeline.sampling import scores_at
+from hicl.pipeline.teacher.features import class_scores
 
 
 def similarity(scene: SceneReader, query: np.ndarray) -> np.ndarray:

@@ -11,9 +11,9 @@ from hicl.pipeline import agreement, normals, partition, refine
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.images import read_label
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
-from hicl.pipeline.features import FeatureReader, class_scores
 from hicl.pipeline.projection import Projector
 from hicl.pipeline.sampling import label_pixels
+from hicl.pipeline.teacher.features import FeatureReader, class_scores
 from hicl.pipeline.weld import weld
 
 Arrays = dict[str, np.ndarray]

@@ -15,8 +15,8 @@ from plyfile import PlyData, PlyElement
 from hicl import upright
 from hicl.clouds import Cloud, read_cloud, write_ply
 from hicl.errors import HiclError
-from hicl.pipeline.prompts import ClassList, parse_classes
-from hicl.pipeline.teacher import MINIATURE, TeacherConfig
+from hicl.pipeline.classes import ClassList, parse_classes
+from hicl.pipeline.teacher.choice import MINIATURE, TeacherConfig
 from hicl.predict import embed, embed_query, load_model, predict_file, search_file
 from hicl.train import checkpoint, minkunet
 from hicl.train.config import load

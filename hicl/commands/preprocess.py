@@ -76,8 +76,8 @@ def _preprocess(name: str) -> Callable:
         device: Device = "auto",
     ) -> None:
         from hicl.pipeline import agreement
+        from hicl.pipeline.classes import ClassList, parse_classes
         from hicl.pipeline.config import build
-        from hicl.pipeline.prompts import ClassList, parse_classes
         from hicl.pipeline.run import preprocess
 
         own = dataset.defaults(root) if hasattr(dataset, "defaults") else None
@@ -125,7 +125,7 @@ def relabel(
     device: Device = "auto",
 ) -> None:
     """Other words for a cache, without its images; `hicl train` then learns them."""
-    from hicl.pipeline.prompts import parse_classes
+    from hicl.pipeline.classes import parse_classes
     from hicl.pipeline.relabel import relabel
 
     words = parse_classes(classes)

@@ -25,7 +25,7 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """A class for every point of a scan, in the model's words or yours: PLY, scores as .npz, legend as .png."""
-    from hicl.pipeline.prompts import MOST_WORDS, parse_classes
+    from hicl.pipeline.classes import MOST_WORDS, parse_classes
     from hicl.predict import load_model, predict_file
 
     words = parse_classes(classes, MOST_WORDS) if classes is not None else None

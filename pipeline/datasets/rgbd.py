@@ -21,13 +21,13 @@ import numpy as np
 from hicl.clouds import near_zero
 from hicl.config import setting
 from hicl.errors import FrameError, HiclError
+from hicl.pipeline.classes import parse_classes
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import nyu40, ply
 from hicl.pipeline.datasets.frames import FrameFolder
 from hicl.pipeline.datasets.images import label_classes
 from hicl.pipeline.datasets.namings import EXPECTED, entries, list_frames, why_none
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Readings, Scene, Source
-from hicl.pipeline.prompts import parse_classes
 
 _FARTHEST = 65_536.0  # metres: beyond, 32-bit floats step by 8 mm
 _MESH, _TRUTH = "_vh_clean_2.ply", "_vh_clean_2.labels.ply"
@@ -53,7 +53,7 @@ def source(root: Path, settings: Settings) -> Source:
     truth = Truth(classes, settings.label_ids)
     scenes = find_scenes(root, settings.frame_step or 1, readings, truth, notes.append)
     own = [(scene, settings.into_split) for scene in scenes]
-    return Source("rgbd", root, own, classes, truth_classes(scenes), tuple(notes))
+    return Source("rgbd", root, own, truth_classes(scenes), classes, tuple(notes))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from hicl.pipeline.datasets.nyu40 import CLASSES as CLASSES
 from hicl.pipeline.datasets.nyu40 import NYU40_IDS as NYU40_IDS
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Source, checked_pose
 from hicl.pipeline.datasets.sens import SensFile
-from hicl.pipeline.teacher import MINIATURE
+from hicl.pipeline.teacher.choice import MINIATURE
 from hicl.read import read_json
 
 SENS_FRAME_STEP = 20

@@ -177,13 +177,13 @@ class Scene(Protocol):
 class Source:
     """What to preprocess.
 
-    scenes: each with its split. classes: prompted unless others are asked for. truth_classes: those that the data set's
-    ground truth is in, none without. notes: lines about the root that its user should know.
+    scenes: each with its split. truth_classes: those that the data set's ground truth is in, none without. classes:
+    prompted by `hicl preprocess` unless others are asked for. notes: lines about the root that its user should know.
     """
 
     dataset: str
     root: Path
     scenes: list[tuple[Scene, str]]
-    classes: tuple[str, ...]
     truth_classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

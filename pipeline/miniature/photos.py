@@ -17,7 +17,7 @@ from hicl.pipeline.miniature.render import draw_light, look, photograph
 from hicl.pipeline.miniature.rooms import build_room
 from hicl.pipeline.miniature.solids import pack
 from hicl.pipeline.miniature.walk import draw_cameras, walk
-from hicl.pipeline.prompts import fill_templates
+from hicl.pipeline.teacher.prompts import fill_templates
 
 # What people call what they photograph, by NYU40 id: ScanNet's 20 classes, then things that are none of them.
 NAMES = {

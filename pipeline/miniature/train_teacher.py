@@ -175,8 +175,8 @@ def evaluate(out: Path, frames: list[Frames]) -> dict:
 
     Returns pixel accuracy, mean IoU over the classes that occur, and IoU and recall by class, over labelled pixels.
     """
-    from hicl.pipeline.maskclip import Teacher, TeacherConfig
-    from hicl.pipeline.prompts import ClassList
+    from hicl.pipeline.classes import ClassList
+    from hicl.pipeline.teacher.clip import Teacher, TeacherConfig
 
     teacher = Teacher(TeacherConfig(clip=str(out / f"{NAME}.json"), weights=str(out / f"{NAME}.safetensors")))
     text = torch.from_numpy(teacher.encode_classes(ClassList.of(CLASSES)))

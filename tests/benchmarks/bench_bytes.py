@@ -27,13 +27,13 @@ from hicl.cache.reader import SceneReader
 from hicl.cache.store import Folder
 from hicl.cache.writer import write_arrays
 from hicl.pipeline import partition, refine, sampling, stages
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scannet import CLASSES
 from hicl.pipeline.datasets.scene import Points
-from hicl.pipeline.maskclip import Teacher, quantise
 from hicl.pipeline.projection import Projector
-from hicl.pipeline.prompts import ClassList
-from hicl.pipeline.teacher import MINIATURE, TeacherConfig
+from hicl.pipeline.teacher.choice import MINIATURE, TeacherConfig
+from hicl.pipeline.teacher.clip import Teacher, quantise
 from hicl.processes import pool
 
 SCANS, FRAMES = 1513, 16

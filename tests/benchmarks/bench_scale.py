@@ -25,12 +25,12 @@ from formats import Sens, encoded, picture, write_frames_25k, write_mesh
 
 from hicl.cache.writer import CacheWriter
 from hicl.pipeline import fingerprint
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import scannet
 from hicl.pipeline.miniature.scan import write_dataset
-from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.run import Source, preprocess
-from hicl.pipeline.teacher import MINIATURE, TeacherConfig
+from hicl.pipeline.teacher.choice import MINIATURE, TeacherConfig
 from hicl.processes import cores, pool
 
 SCANS, FEW = 1513, 100

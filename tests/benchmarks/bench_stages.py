@@ -34,11 +34,12 @@ from table import HEAD, Machine, Stage, best_ms, print_stage
 
 from hicl.cache.reader import SceneReader
 from hicl.cache.writer import write_arrays
-from hicl.pipeline import features, normals, partition, refine, sampling
+from hicl.pipeline import normals, partition, refine, sampling
 from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.scene import Camera
 from hicl.pipeline.datasets.sens import SensFile, write_sens
 from hicl.pipeline.projection import Projector
+from hicl.pipeline.teacher import features
 from hicl.processes import keep_freed_memory
 from hicl.train.kernels import voxel_means, voxelise
 
@@ -107,7 +108,7 @@ def smooth_grids(n: int, rng: np.random.Generator) -> np.ndarray:
 def scores(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     import torch
 
-    from hicl.pipeline.maskclip import quantise
+    from hicl.pipeline.teacher.clip import quantise
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -332,8 +333,8 @@ def teachers(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     import torch
     from safetensors.torch import save_file
 
-    from hicl.pipeline.maskclip import Teacher
-    from hicl.pipeline.teacher import TeacherConfig
+    from hicl.pipeline.teacher.choice import TeacherConfig
+    from hicl.pipeline.teacher.clip import Teacher
 
     torch.set_num_threads(1)
     name, count, side = "ViT-B-16-quickgelu", IMAGES, 224

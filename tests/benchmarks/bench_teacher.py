@@ -29,13 +29,13 @@ from rooms import COLOR, DEPTH, Room, scannet_sized, write_ply
 
 from hicl.devices import checked_device, computes_bf16
 from hicl.pipeline import run
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import scannet
-from hicl.pipeline.features import PatchGrid
-from hicl.pipeline.maskclip import Teacher
-from hicl.pipeline.prompts import ClassList
-from hicl.pipeline.service import TeacherService, feature_reader
-from hicl.pipeline.teacher import MINIATURE, TeacherConfig
+from hicl.pipeline.teacher.choice import MINIATURE, TeacherConfig
+from hicl.pipeline.teacher.clip import Teacher
+from hicl.pipeline.teacher.features import PatchGrid
+from hicl.pipeline.teacher.service import TeacherService, feature_reader
 from hicl.processes import cores, pool
 
 VIT, PATCHES, SIDE = "ViT-B-16-quickgelu", (15, 20), 240

@@ -113,9 +113,9 @@ def _make_scan(folder: Path) -> None:
 
 
 def _read_scan(folder: Path):
+    from hicl.pipeline.classes import read_classes
     from hicl.pipeline.datasets.images import read_intrinsics, read_pose
     from hicl.pipeline.datasets.scannet import find_scenes
-    from hicl.pipeline.prompts import read_classes
 
     found: list = [read_classes(folder / "classes.txt").names, _or_error(read_pose, folder / "pose.txt")]
     found.append(dataclasses.astuple(read_intrinsics(folder / "intrinsics.txt", (24, 32))))
@@ -290,7 +290,7 @@ def _make_model(folder: Path) -> None:
 
 
 def _read_model(folder: Path):
-    from hicl.pipeline.teacher import same_teacher
+    from hicl.pipeline.teacher.choice import same_teacher
     from hicl.train import checkpoint, inference
     from hicl.train.log import minutes, read_log
 

@@ -18,9 +18,9 @@ from hicl.cache.reader import open_cache
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError
 from hicl.pipeline import relabel, run, workers
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import rgbd
-from hicl.pipeline.prompts import ClassList
 from hicl.train import stream
 from hicl.train.config import load
 

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hicl.pipeline.features import class_scores
-from hicl.pipeline.maskclip import quantise
+from hicl.pipeline.teacher.clip import quantise
+from hicl.pipeline.teacher.features import class_scores
 
 
 @settings(max_examples=40, deadline=None)

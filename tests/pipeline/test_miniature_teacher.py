@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from hicl.errors import HiclError
-from hicl.pipeline.maskclip import Teacher, TeacherConfig
 from hicl.pipeline.miniature import scan, train_teacher
 from hicl.pipeline.miniature.photos import NAMES, Frames, Photographer, caption, shoot
+from hicl.pipeline.teacher.clip import Teacher, TeacherConfig
 
 TEACHER = Path(str(files("hicl.pipeline.miniature"))) / "teacher"
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from hicl.errors import HiclError
-from hicl.pipeline.prompts import ClassList, ensemble, fill_templates, parse_classes, read_classes
+from hicl.pipeline.classes import ClassList, parse_classes, read_classes
+from hicl.pipeline.teacher.prompts import ensemble, fill_templates
 
 
 def test_85_templates():

@@ -8,9 +8,9 @@ from scans import tree, write_scan
 from hicl.cache.reader import open_cache
 from hicl.errors import HiclError
 from hicl.pipeline import relabel, run, stages
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import rgbd
-from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.run import Source, preprocess
 
 OLD = ClassList.of(("wall", "floor"))

@@ -20,10 +20,10 @@ from hicl.cache.reader import open_cache
 from hicl.errors import HiclError
 from hicl.export import export
 from hicl.pipeline import report, run
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import ply, rgbd
 from hicl.pipeline.datasets.nyu40 import CLASSES, NYU40_IDS
-from hicl.pipeline.prompts import ClassList
 
 ALL_STAGES = {"points", "views", "sets", "features", "labels"}
 

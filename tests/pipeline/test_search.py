@@ -2,9 +2,9 @@ import numpy as np
 from scans import write_scan
 
 from hicl.cache.reader import open_cache
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import rgbd
-from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.run import Source, preprocess
 from hicl.pipeline.search import similarity
 

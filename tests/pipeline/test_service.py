@@ -18,14 +18,14 @@ from scans import tree, write_scan
 from hicl.cache.reader import open_cache
 from hicl.errors import HiclError
 from hicl.pipeline import run
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import rgbd
 from hicl.pipeline.datasets.scannet import CLASSES
-from hicl.pipeline.features import FeatureReader, PatchGrid
-from hicl.pipeline.maskclip import Teacher
-from hicl.pipeline.prompts import ClassList
-from hicl.pipeline.service import TeacherService, feature_reader
-from hicl.pipeline.teacher import TeacherConfig
+from hicl.pipeline.teacher.choice import TeacherConfig
+from hicl.pipeline.teacher.clip import Teacher
+from hicl.pipeline.teacher.features import FeatureReader, PatchGrid
+from hicl.pipeline.teacher.service import TeacherService, feature_reader
 
 SIZES = ((48, 64), (64, 48))
 

@@ -12,11 +12,11 @@ from formats import sens, write_mesh
 
 from hicl.errors import HiclError
 from hicl.pipeline import run
+from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import scannet
 from hicl.pipeline.datasets.sens import SensFile
-from hicl.pipeline.prompts import ClassList
-from hicl.pipeline.teacher import MINIATURE
+from hicl.pipeline.teacher.choice import MINIATURE
 
 
 class Refusing(Executor):

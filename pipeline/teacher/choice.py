@@ -1,4 +1,4 @@
-"""Which teacher to use. Apart from `maskclip`, so that deciding what is up to date doesn't cost an import of torch."""
+"""Which teacher to use. Apart from `clip`, so that deciding what is up to date doesn't cost an import of torch."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from hicl.errors import HiclError
 # The small teacher that comes with the miniature, by one name for its model config and its weights.
 MINIATURE = "hicl-miniature"
 _HASH = re.compile("[0-9a-f]{64}")
-_MINIATURE_FOLDER = Path(__file__).parent / "miniature" / "teacher"
+_MINIATURE_FOLDER = Path(__file__).parent.parent / "miniature" / "teacher"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Class lists and the prompts made of them."""
+"""Class lists, as files and command lines have them."""
 
 import os
 import re
@@ -7,20 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hicl.cache.schema import MAX_CLASSES
 from hicl.errors import HiclError
-
-# MaskCLIP and CLIP2Scene prompt with OpenAI's 80 ImageNet templates and these five (chongzhou96/MaskCLIP
-# `tools/maskclip_utils/prompt_engineering.py`, runnanchen/CLIP2Scene `utils/prompt_engineering.py`).
-SCENE_TEMPLATES = (
-    "there is a {} in the scene.",
-    "there is the {} in the scene.",
-    "this is a {} in the scene.",
-    "this is the {} in the scene.",
-    "this is one {} in the scene.",
-)
 
 
 @dataclass(frozen=True)
@@ -87,17 +75,3 @@ def _checked(prompts: tuple[tuple[str, ...], ...], most: int, where: str, hint: 
     if repeated:
         raise HiclError(f"{where}: class {repeated!r} stands there twice")
     return ClassList(names, prompts)
-
-
-def fill_templates(prompt: str) -> list[str]:
-    """The 85 prompts for one name."""
-    from open_clip import OPENAI_IMAGENET_TEMPLATES
-
-    return [fill(prompt) for fill in OPENAI_IMAGENET_TEMPLATES] + [text.format(prompt) for text in SCENE_TEMPLATES]
-
-
-def ensemble(embedding: np.ndarray) -> np.ndarray:
-    """Mean of unit vectors, unit length: float32 [T, d] to [d] (CLIP's prompt ensembling)."""
-    unit = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
-    mean = unit.mean(axis=0)
-    return (mean / np.linalg.norm(mean)).astype(np.float32)

@@ -16,7 +16,7 @@ from multiprocessing.connection import Client, Connection, answer_challenge, del
 import numpy as np
 
 from hicl.errors import HiclError
-from hicl.pipeline.features import IMAGES_AT_ONCE, FeatureReader, Features
+from hicl.pipeline.teacher.features import IMAGES_AT_ONCE, FeatureReader, Features
 
 _READERS = 2  # so that one batch is copied and handed over while another is computed
 
@@ -36,7 +36,7 @@ class TeacherService:
     """
 
     def __init__(self, teacher):
-        """teacher: a `maskclip.Teacher`."""
+        """teacher: a `clip.Teacher`."""
         self._teacher, self._room = teacher, teacher.batch or IMAGES_AT_ONCE
         self._queue: deque[_Request] = deque()
         self._changed = threading.Condition()

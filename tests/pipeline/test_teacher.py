@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hicl.errors import HiclError
-from hicl.pipeline.maskclip import DENSE, Teacher
-from hicl.pipeline.prompts import ClassList, fill_templates
-from hicl.pipeline.teacher import TeacherConfig
-from hicl.pipeline.weights import read_weights
+from hicl.pipeline.classes import ClassList
+from hicl.pipeline.teacher.choice import TeacherConfig
+from hicl.pipeline.teacher.clip import Teacher
+from hicl.pipeline.teacher.prompts import fill_templates
+from hicl.pipeline.teacher.readouts import READ_OUTS
+from hicl.pipeline.teacher.weights import read_weights
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -95,7 +97,7 @@ def vit_by_hand(visual, images, dense):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 56), (48, 32)])
-@pytest.mark.parametrize("dense", sorted(DENSE))
+@pytest.mark.parametrize("dense", sorted(READ_OUTS))
 @torch.no_grad()
 def test_vit_is_the_formula(tiny_clip, dense, size):
     images = [noise(*size, seed) for seed in range(2)]  # short side 32: nothing is resized
@@ -119,7 +121,7 @@ def test_the_formula_is_clip_where_attention_is_kept(tiny_clip):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("dense", sorted(DENSE))
+@pytest.mark.parametrize("dense", sorted(READ_OUTS))
 @torch.no_grad()
 def test_resnet_is_the_formula(tiny_clip, dense):
     visual, images = tiny_clip.resnet.model.visual, [noise(64, 96, seed) for seed in range(2)]

@@ -1,0 +1,97 @@
+"""An open_clip model with its weights, built so that what won't do is said in one line."""
+
+import contextlib
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from hicl.errors import HiclError
+from hicl.pipeline.teacher.choice import TeacherConfig
+from hicl.pipeline.teacher.hub import fetch, first_line
+from hicl.pipeline.teacher.weights import fitted, read_weights
+
+
+def build(config: TeacherConfig) -> tuple[torch.nn.Module, str, tuple[tuple, tuple]]:
+    """(model, its name in open_clip, the (mean, std) that its weights were trained with). Raises `HiclError`."""
+    import open_clip
+
+    name = config.clip if config.model_config is None else _add_model(config.model_config)
+    if name not in open_clip.list_models():
+        raise HiclError(f"--clip {name}: not an open_clip model; `open_clip.list_models()` names them")
+    with _quiet_libraries():
+        try:
+            model = open_clip.create_model(name, pretrained=None, load_weights=False)
+        except Exception as error:  # whatever open_clip stumbles over in a user's own config
+            raise HiclError(f"--clip {name}: open_clip can't build it ({first_line(error)})") from None
+        return model, name, _load_weights(model, name, config)
+
+
+def _add_model(path: Path) -> str:
+    """Make an open_clip model config known; it goes by the name of its file. Raises `HiclError` if it isn't one."""
+    import open_clip
+
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise HiclError(f"{path}: no such model config") from None
+    except (OSError, ValueError) as error:
+        raise HiclError(f"{path}: model config can't be read ({error})") from None
+    # Checked before open_clip sees it: it reads every config again whenever one is added.
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+        raise HiclError(f"{path}: not an open_clip model config; it needs embed_dim, vision_cfg and text_cfg")
+    open_clip.add_model_config(path)
+    return path.stem
+
+
+def _load_weights(model: torch.nn.Module, name: str, config: TeacherConfig) -> tuple[tuple, tuple]:
+    """Load every tensor, or raise `HiclError`. Returns the (mean, std) that the weights were trained with."""
+    import open_clip
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    weights, path, settings = config.weights, config.weights_file, {}
+    if path is None:
+        settings = open_clip.get_pretrained_cfg(name, weights) or {}
+        if not settings:
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+            raise HiclError(f"--weights {weights}: neither a file nor a tag of {name} (its tags: {tags})")
+        _assert_quick_gelu(model, name, weights, bool(settings.get("quick_gelu")))
+        path = _download(settings, name, weights)
+    model.load_state_dict(fitted(read_weights(path), model.state_dict(), path, name))
+    return settings.get("mean") or OPENAI_DATASET_MEAN, settings.get("std") or OPENAI_DATASET_STD
+
+
+def _assert_quick_gelu(model: torch.nn.Module, name: str, tag: str, expected: bool) -> None:
+    """open_clip only warns where the activation isn't the one that the weights were trained with."""
+    has = any(type(module).__name__ == "QuickGELU" for module in model.modules())
+    if has != expected:
+        other = f"{name}-quickgelu" if expected else name.removesuffix("-quickgelu")
+        raise HiclError(f"--clip {name} --weights {tag}: the weights need {'Quick' * expected}GELU; use --clip {other}")
+
+
+def _download(settings: dict, name: str, tag: str) -> Path:
+    import open_clip
+
+    if settings.get("hf_hub"):
+        return fetch(settings["hf_hub"], tag)
+    try:
+        return Path(open_clip.download_pretrained(settings))
+    except Exception as error:  # network and file errors alike
+        raise HiclError(
+            f"--weights {tag}: can't be downloaded for {name} ({first_line(error)}); give a local file: --weights FILE"
+        ) from None
+
+
+@contextlib.contextmanager
+def _quiet_libraries():
+    """open_clip warns of a model without weights yet, huggingface_hub prints each retry; we say it in one line."""
+    loggers = [logging.getLogger(name) for name in ("", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
