@@ -23,6 +23,7 @@ from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.pipeline import agreement, fingerprint
 from hicl.pipeline.config import PreprocessConfig
+from hicl.pipeline.datasets.namings import by_name
 from hicl.pipeline.datasets.scene import Scene
 from hicl.pipeline.prompts import ClassList
 from hicl.pipeline.teacher import TeacherConfig
@@ -293,7 +294,7 @@ def _label_folder(config: PreprocessConfig, scene_id: str, alone: bool) -> Path 
 
 def label_files(folder: Path) -> list[Path]:
     """The label images in a folder. Raises `HiclError` if there is none."""
-    files = sorted(folder.glob("*.png"))
+    files = sorted(by_name(folder, (".png",)).values())
     if not files:
         raise HiclError(f"{folder}: no label images; --labels-dir holds <scene>/<frame>.png")
     return files
