@@ -25,6 +25,7 @@ from hicl.errors import HiclError
 from hicl.pipeline import agreement, fingerprint
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
+from hicl.pipeline.datasets.namings import by_name
 from hicl.pipeline.datasets.scene import Scene, Source
 from hicl.pipeline.teacher import hub
 from hicl.pipeline.teacher.choice import TeacherConfig
@@ -286,7 +287,7 @@ def _label_folder(config: PreprocessConfig, scene_id: str, alone: bool) -> Path 
 
 def label_files(folder: Path) -> list[Path]:
     """The label images in a folder. Raises `HiclError` if there is none."""
-    files = sorted(folder.glob("*.png"))
+    files = sorted(by_name(folder, (".png",)).values())
     if not files:
         raise HiclError(f"{folder}: no label images; --labels-dir holds <scene>/<frame>.png")
     return files

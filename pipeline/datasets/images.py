@@ -1,5 +1,6 @@
 """Files of posed RGB-D folders: colour, 16-bit depth, poses and intrinsics as text. Each error names the file."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from hicl.errors import FrameError, HiclError
+from hicl.files import told_apart
 from hicl.pipeline.datasets import nyu40
 from hicl.pipeline.datasets.scene import Camera, checked_camera, checked_pose
 from hicl.pipeline.datasets.sens import decode_color
@@ -33,7 +35,7 @@ def read_depth(path: Path, camera: Camera | None = None, scale: float = 1000.0) 
             with Image.open(path) as image:
                 raw = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FrameError(f"{path}: depth doesn't decode ({getattr(error, 'strerror', None) or error})") from None
+        raise FrameError(f"{path}: depth doesn't decode{_why(path, error)}") from None
     if raw.ndim != 2 or raw.dtype not in (np.dtype("uint16"), np.dtype("int32")):
         raise FrameError(f"{path}: depth is {raw.dtype} with shape {raw.shape}, expected a 16-bit grey image")
     if camera is not None and raw.shape != (camera.height, camera.width):
@@ -101,6 +103,13 @@ def _pinhole(matrix: np.ndarray, path: Path, size: tuple[int, int]) -> Camera:
     return Camera(float(fx), float(fy), float(cx), float(cy), *size)
 
 
+def _why(path: Path, error: Exception) -> str:
+    """What is wrong with an image that doesn't decode."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return told_apart(file.read(512)) or f" ({error})"
+    return f" ({getattr(error, 'strerror', None) or error})"
+
+
 def read_label(path: Path, names: tuple[str, ...], ids: str = "classes") -> np.ndarray:
     """uint8 [h, w] places in `names`, 255 = none. ids: what the image holds, those places ("classes") or "nyu40".
 
@@ -110,7 +119,7 @@ def read_label(path: Path, names: tuple[str, ...], ids: str = "classes") -> np.n
         with Image.open(path) as image:
             label = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise HiclError(f"{path}: label image doesn't decode ({error})") from None
+        raise HiclError(f"{path}: label image doesn't decode{_why(path, error)}") from None
     if label.ndim != 2 or label.dtype.kind not in "ui":
         raise HiclError(f"{path}: {label.dtype} with shape {label.shape}, expected a grey image of class indices")
     return label_classes(label, names, ids, str(path))

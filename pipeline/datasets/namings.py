@@ -89,7 +89,7 @@ def _order(name: str) -> tuple:
 
 
 def _frames(folder: Path, naming: _Naming) -> dict[str, FrameFiles]:
-    color, depth, pose = (_by_name(folder / parent, endings) for parent, endings in _kinds(naming))
+    color, depth, pose = (by_name(folder / parent, endings) for parent, endings in _kinds(naming))
     frames = {}
     for name, file in color.items():
         if name in depth or name in pose or re.search("[0-9]", name):  # and not thumbs.jpg
@@ -106,7 +106,7 @@ def _kinds(naming: _Naming) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return naming.color, naming.depth, naming.pose
 
 
-def _by_name(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
+def by_name(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
     """Files by what stands before the ending; of two with one name, the one whose ending is listed first."""
     found: dict[str, Path] = {}
     names = entries(folder)

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from hicl.errors import FrameError, HiclError
+from hicl.files import told_apart
 from hicl.pipeline.datasets.scene import Camera, checked_camera
 
 _FRAME = struct.Struct("<16f4Q")
@@ -161,7 +162,8 @@ def decode_color(data: bytes, where: str, size: tuple[int, int] | None = None) -
     try:
         image = Image.open(io.BytesIO(data)).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FrameError(f"{where}: colour doesn't decode ({error})") from None
+        said = told_apart(data) or f" ({str(error).split(' <_io.BytesIO')[0]})"  # Pillow names what it was handed
+        raise FrameError(f"{where}: colour doesn't decode{said}") from None
     if size is not None and image.size != size[::-1]:
         raise FrameError(f"{where}: colour is {image.height}x{image.width}, expected {size[0]}x{size[1]}")
     return np.asarray(image)

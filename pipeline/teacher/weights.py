@@ -6,6 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from hicl.errors import HiclError
@@ -158,10 +159,10 @@ def _unpickler(file, archive: zipfile.ZipFile, folder: str) -> pickle.Unpickler:
         def persistent_load(self, pid):
             _, dtype, key, _, count = pid
             if key not in storages:
-                content = bytearray(archive.read(_stored(archive, f"{folder}data/{key}")))
+                content = np.frombuffer(archive.read(_stored(archive, f"{folder}data/{key}")), np.uint8)
                 if len(content) != count * dtype.itemsize:
                     raise ValueError(f"data/{key} has {len(content)} bytes for {count} numbers")
-                storages[key] = torch.frombuffer(content, dtype=dtype) if count else torch.empty(0, dtype=dtype)
+                storages[key] = torch.from_numpy(content.copy()).view(dtype)
             return storages[key]
 
     return Unpickler(file)

@@ -1,8 +1,12 @@
 """Scans whose parts don't fit together: what is said of them, and that the reading which it names sets them right."""
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from scans import write_scan
+from scans import write_labels, write_scan
 
 from hicl.pipeline import agreement
 from hicl.pipeline.config import PreprocessConfig
@@ -106,6 +110,26 @@ def test_a_way_of_writing_and_back():
     for change, readings in WRITTEN.values():
         np.testing.assert_allclose(readings.camera_to_world(change(pose)), pose, atol=1e-12)
         np.testing.assert_allclose(readings.written(pose), change(pose), atol=1e-12)
+
+
+def test_on_the_command_line(folder, tmp_path):
+    write_labels(tmp_path / "labels", frames=8)
+    (tmp_path / "labels/._0.png").write_bytes(b"")
+    rewrite(folder, np.linalg.inv)
+    words = "preprocess rgbd --root corner --out cache --teacher labels --labels-dir labels --workers 1".split()
+
+    def preprocess(*options):
+        command = [sys.executable, "-m", "hicl", *words, *options]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr.splitlines()[-1]
+
+    code, line = preprocess()
+    assert code == 1 and line.startswith("hicl: error: corner: no point is visible in any of 8 frames; the poses fit")
+    assert line.endswith("--poses world-to-camera")
+    code, line = preprocess("--poses", "world-to-camera")
+    assert code == 0
+    share = re.fullmatch(r"  corner: ([0-9.]+) % of the points are seen, by [0-9.]+ frames each", line)[1]
+    assert float(share) > 50
 
 
 def test_what_is_told_of_a_run():

@@ -182,3 +182,21 @@ def test_depth_as_pgm(tmp_path, most):
 def test_transposed_intrinsics(tmp_path):
     with pytest.raises(HiclError, match="numbers.txt: the matrix is transposed; expected the rows fx 0 cx"):
         images.read_intrinsics(text(tmp_path, "500 0 0\n0 501 0\n320 240 1\n"), (480, 640))
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "an empty file"),
+        (bytes(3000), "nothing but zeros"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"<html>not found</html>", "a web page"),
+        (b"some text", "cannot identify image file"),
+    ],
+)
+def test_what_is_no_image_is_told_apart(tmp_path, content, said):
+    (tmp_path / "0.jpg").write_bytes(content)
+    for read in (images.read_color, images.read_depth, lambda path: images.read_label(path, ("a", "b"))):
+        with pytest.raises(HiclError, match=f"0.jpg: .* doesn't decode .{said}") as error:
+            read(tmp_path / "0.jpg")
+        assert "BytesIO" not in str(error.value)
