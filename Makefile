@@ -3,6 +3,10 @@
 #   make reproduce-table2                        set up, the whole method on the embedded miniature
 #   make reproduce-table2 SEEDS=3                with three seeds
 #   make reproduce-table2 SCANNET=/data/scannet  the same on ScanNet
+#   make reproduce-table2 SCENES=8 EPOCHS=2      in little, to see that it runs
+#   make … PYTHON=/path/to/python3.12            with that Python; UV=uv: installed by uv, which reads no pip settings
+#   make … TORCH_INDEX=URL                       PyTorch from there: its CPU wheels, say, without 4 GB for GPUs
+#   make lock, make upgrade-check                what is installed, chosen anew; whether the newest would do
 
 # The first that runs: a name on the path may be another version's shim.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
@@ -14,6 +18,7 @@ RESULTS ?= results
 SCENES ?= 80
 SEED ?= 1
 SEEDS ?= 1
+EPOCHS ?=
 HICL := $(VENV)/bin/hicl
 INSTALL = @PYTHON="$(PYTHON)" UV="$(UV)" TORCH_INDEX="$(TORCH_INDEX)" sh setup/install.sh
 
@@ -55,7 +60,8 @@ endif
 
 reproduce-table2: cache
 	$(HICL) report labels --cache $(CACHE) --split val --json $(RESULTS)/labels.json --picture $(RESULTS)/labels.png
-	$(HICL) table2 --cache $(CACHE) --out $(RESULTS) --preset $(PRESET) --seeds $(SEEDS) --jobs $(JOBS)
+	$(HICL) table2 --cache $(CACHE) --out $(RESULTS) --preset $(PRESET) --seeds $(SEEDS) --jobs $(JOBS) \
+		$(if $(EPOCHS),--epochs $(EPOCHS))
 
 benchmark: setup-test
 	$(VENV)/bin/python tests/benchmarks/bench_stages.py

@@ -28,8 +28,9 @@ if [ -e "$venv/.incomplete" ]; then
     say "the last set-up was broken off; making $venv anew"
     rm -rf "$venv"
 fi
-if [ "$extra" = test ]; then size="about 2.9 GB to download and 6.8 GB of disk"; else size="SIZE"; fi
-say "$venv with Python $version: $size, nearly all of it PyTorch with its CUDA libraries"
+if [ "$extra" = test ]; then disk=6.9 more=10.5; else disk=6.6 more=10; fi
+say "$venv with Python $version takes $disk GB of disk ($more while it is made, 3.3 of them downloads);" \
+    "6 are PyTorch, its CUDA libraries and spconv"
 mkdir -p "$venv/tmp"
 touch "$venv/.incomplete"
 rm -f "$venv/.installed"
@@ -57,7 +58,7 @@ install() {
         install setuptools && # of that version, for the next step but one: pip would fetch the newest for a build
         { [ -z "${TORCH_INDEX:-}" ] || install --no-deps --index-url "$TORCH_INDEX" torch torchvision; } &&
         install --no-build-isolation --editable ".[$extra]"
-} || fail "failed after $(passed), for the reason above; it needs a package index (PyPI, or your pip's) and the disk said"
+} || fail "failed after $(passed), for the reason above; needed are a package index (PyPI, or your pip's) and $more GB"
 rm -rf "$venv/tmp" "$venv/.incomplete"
 [ "$extra" != test ] || extra="viz test" # which has all of the other
 echo "$now $extra " >"$venv/.installed"

@@ -306,8 +306,8 @@ def test_the_pythons_way_in_is_what_the_readme_says(tmp_path):
     readme = (Path(__file__).parent.parent / "docs" / "predict.md").read_text()
     example = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "load_model" in code)
     assert len(example.splitlines()) <= 20
-    (tmp_path / "runs/V").mkdir(parents=True)
-    _save_run(tmp_path / "runs/V", TeacherConfig(MINIATURE, MINIATURE), MINIATURE_WIDTH)
+    (tmp_path / "results/runs/V-seed0").mkdir(parents=True)
+    _save_run(tmp_path / "results/runs/V-seed0", TeacherConfig(MINIATURE, MINIATURE), MINIATURE_WIDTH)
     write_ply(tmp_path / "scan.ply", _corner())
     command = [sys.executable, "-c", example]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
