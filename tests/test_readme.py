@@ -1,10 +1,10 @@
 """Every `sh` and `python` block of README.md and docs/*.md, run in a fresh clone in the order in which they stand.
 
-A block that can't run here says so behind its language (```sh needs=scannet); its `hicl` lines are only parsed, so that
-a renamed option shows. The others run as they stand, but smaller: `make` has few rooms and an epoch (SCENES and EPOCHS of
-the Makefile), collects the tests but doesn't run them, and finds the running environment already set up (a UV that does
-nothing); `--epochs N` is 1; a teacher that would be downloaded is the miniature's; a page for a browser goes to a file.
-`my-scan` is a room of the miniature as posed RGB-D frames, `scan.ply` its mesh.
+A block that can't run here says so behind its language (```sh needs=scannet); its `hicl` lines are only parsed, so
+that a renamed option shows. The others run as they stand, but smaller: `make` has few rooms and an epoch (SCENES and
+EPOCHS of the Makefile), collects the tests but doesn't run them, and finds the running environment already set up (a
+UV that does nothing); `--epochs N` is 1; a teacher that would be downloaded is the miniature's; a page for a browser
+goes to a file. `my-scan` is a room of the miniature as posed RGB-D frames, `scan.ply` its mesh.
 """
 
 import os
@@ -18,7 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import click
 import numpy as np
 import pytest
 import typer
@@ -143,9 +142,9 @@ def test_a_block_runs_as_it_stands(block, clone, scan):
 def parse(words: list[str]) -> None:
     """Raise if `hicl` knows no such command or options. Nothing runs."""
     command, name = typer.main.get_command(app), "hicl"
-    while isinstance(command, click.Group):
+    while hasattr(command, "get_command"):
         name, *words = words
-        command = command.get_command(click.Context(command), name)
+        command = command.get_command(None, name)
         assert command is not None, f"no command {name}"
     command.make_context(name, list(words))
 

@@ -19,7 +19,7 @@ from hicl.cache.names import is_plain
 from hicl.cache.reader import open_cache
 from hicl.cache.schema import SCENE_ARRAYS
 from hicl.cache.writer import CacheWriter
-from hicl.cli import app
+from hicl.commands import app
 from hicl.errors import HiclError
 
 BAD_NAMES = ["", ".", "..", "../a", "a/b", "/a", "a\\b", ".a", "a\0", "a\nb", "x" * 201, "é" * 101, None, 5]

@@ -110,7 +110,7 @@ def test_preprocess_says_so_before_torch_is_loaded(tmp_path):
     for name in ("frame-000000.color.jpg", "frame-000000.depth.png", "frame-000000.pose.txt", "camera-intrinsics.txt"):
         (tmp_path / "scan" / name).touch()
     code = (
-        "import sys; from hicl.cli import main\n"
+        "import sys; from hicl.commands import main\n"
         "sys.argv = ['hicl', 'preprocess', 'rgbd', '--root', 'scan', '--out', 'cache']\n"
         "try: main()\n"
         "finally: print([name for name in ('torch', 'open_clip', 'numba') if name in sys.modules])\n"
