@@ -13,12 +13,12 @@ from huggingface_hub import constants
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
 from hicl.errors import HiclError
-from hicl.pipeline import weights
+from hicl.pipeline.teacher import hub as weights_hub
 
 
 def test_what_open_clip_says_of_the_default():
-    assert open_clip.get_pretrained_cfg(*weights.DEFAULT)["hf_hub"] == weights.DEFAULT_ENTRY
-    assert weights.FILES == (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+    assert open_clip.get_pretrained_cfg(*weights_hub.DEFAULT)["hf_hub"] == weights_hub.DEFAULT_ENTRY
+    assert weights_hub.FILES == (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def hub(tmp_path, monkeypatch):
 def refused(reason: str, seconds: float) -> None:
     begun = time.monotonic()
     with pytest.raises(HiclError, match=reason) as error:
-        weights.fetch(weights.DEFAULT_ENTRY, "openai", patience=0.5)
+        weights_hub.fetch(weights_hub.DEFAULT_ENTRY, "openai", patience=0.5)
     assert time.monotonic() - begun < seconds
     line = str(error.value)
     for word in ("open_clip_model.safetensors of timm/vit_base_patch16_clip_224.openai", "--weights FILE"):
@@ -97,11 +97,11 @@ def in_cache(folder, name):
     return path
 
 
-@pytest.mark.parametrize("name", weights.FILES)
+@pytest.mark.parametrize("name", weights_hub.FILES)
 def test_what_is_in_the_cache_needs_no_network(hub, tmp_path, name):
     hub(1)
     path = in_cache(tmp_path, name)
-    assert weights.fetch(weights.DEFAULT_ENTRY, "openai") == path
+    assert weights_hub.fetch(weights_hub.DEFAULT_ENTRY, "openai") == path
 
 
 def test_preprocess_says_so_before_torch_is_loaded(tmp_path):
