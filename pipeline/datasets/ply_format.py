@@ -25,6 +25,7 @@ _KINDS = {
     **dict.fromkeys(("uint", "uint32"), "u4"),
     **dict.fromkeys(("float", "float32"), "f4"),
     **dict.fromkeys(("double", "float64"), "f8"),
+    **{kind: kind for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")},  # not PLY's, but known to readers
 }
 _ORDERS = {"ascii": "<", "binary_little_endian": "<", "binary_big_endian": ">"}
 _LONGEST_HEADER = 1 << 20
@@ -216,8 +217,7 @@ def read_tables(path: Path, header: Header) -> dict[str, Table]:
     fewest = header.size + sum(e.rows * row_bytes[e.name] for e in header.elements) - text  # text: a last line's end
     if (found := len(data)) < fewest:
         raise HiclError(f"{path}: its header promises {fewest} bytes or more but it has {found}; truncated or damaged")
-    lines = values = None
-    start = header.size
+    start, lines, values = header.size, None, None
     if text:
         values, lines = _numbers(data[header.size :].tobytes(), path)
         whole = np.where(values == np.rint(values), values, np.nan)

@@ -147,6 +147,12 @@ def test_types_of_other_formats_are_named(tmp_path, kind, instead):
         ply.read_ply(path)
 
 
+def test_types_by_their_other_names(tmp_path):
+    place = "property f4 x\nproperty float64 y\nproperty i2 z\n"
+    vertex, _ = ply.read_ply(text(tmp_path / "a.ply", "1 2 3\n", place, 1))
+    assert [vertex.dtype[axis].name for axis in "xyz"] == ["float32", "float64", "int16"]
+
+
 @pytest.mark.parametrize(
     "body", ["\n1 2 3 12.0 0 255.0\n\n 4\t5 6 1e1 2. 3 \r\n\n\n", "1 2 3 12 0 255\r\n4 5 6 10 2 3"]
 )
