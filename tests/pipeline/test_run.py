@@ -406,3 +406,16 @@ def test_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
         assert start(out).wait() == 0
         assert tree(out) == whole
     assert killed  # at least one kill came before the end
+
+
+def test_two_folders_of_sequences_in_one_cache(tmp_path):
+    """chess/seq-01 and fire/seq-01 are two scans: the second is refused, and from above both they are two scenes."""
+    for seed, name in enumerate(("chess", "fire")):
+        write_scan(tmp_path / "scans" / name / "seq-01", seed=seed)
+        write_labels(tmp_path / "labels/seq-01" if seed == 0 else tmp_path / "labels/fire_seq-01")
+    write_labels(tmp_path / "labels/chess_seq-01")
+    config, out = labels_only(tmp_path), tmp_path / "cache"
+    assert preprocess(tmp_path / "scans/chess", out, config).done == ["seq-01"]
+    summary = preprocess(tmp_path / "scans/fire", out, config)
+    assert "seq-01 is chess/seq-01, not fire/seq-01" in summary.failed["seq-01"]
+    assert preprocess(tmp_path / "scans", out, config).done == ["chess_seq-01", "fire_seq-01"]
