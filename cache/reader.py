@@ -148,7 +148,7 @@ class SceneReader(Group):
         counts = self.attributes["counts"]
         sizes = {letter: counts[name] for name, letter in COUNTS.items()} | {"C": MAX_CLASSES, "T": MAX_CLASSES}
         if root is not None:
-            sizes["T"] = len(root["truth_classes"])
+            sizes["T"] = len(root["truth_classes"] or root["classes"])
             if self.attributes["stages"]["text"] == root["text_fingerprint"]:  # else its labels are of other classes
                 sizes["C"] = len(root["classes"])
         super().__init__(path, SCENE_ARRAYS, sizes, set() if seen is None else seen, mirror)

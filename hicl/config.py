@@ -137,7 +137,15 @@ def _cast(value: Any, kind: Any, name: str, source: str) -> Any:
         return float(value)
     elif type(value) is kind and (kind is not int or abs(value) < 1 << 63):
         return value
-    raise HiclError(f"{source}: {name} = {str(value)[:80]!r} must be {getattr(kind, '__name__', kind)}")
+    raise HiclError(f"{source}: {name} = {_shown(value)} must be {getattr(kind, '__name__', kind)}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of too many digits, tables in tables
+        return "…"
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def check(config: T, spelled: Callable[[str], str] = str) -> T:
