@@ -11,14 +11,13 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 from functools import cached_property
 from pathlib import Path
 
 from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.remote import RemoteStore
 from hicl.errors import HiclError
+from hicl.files import workplace
 
 _FILES = ".files"
 
@@ -60,14 +59,14 @@ class MirroredScene(SceneReader):
     def _fetch(self, name: str) -> None:
         if not self.path.exists():  # a reader of a newer version has taken it away
             raise _changed(self._store, self._name)
-        with tempfile.TemporaryDirectory(prefix=".", dir=self.path) as temporary:
+        with workplace(self.path) as temporary:
             files = {file: size for file, size in self._files.items() if file.startswith(f"{name}/")}
             try:
-                self._store.download(self._name, files, Path(temporary))
+                self._store.download(self._name, files, temporary)
             finally:  # what a replacement made go wrong is told as what it is
                 _assert_same(self._store, self._name, (self.path / "zarr.json").read_bytes())
             if files:
-                _settle(Path(temporary) / name, self.path / name)
+                _settle(temporary / name, self.path / name)
 
 
 class MirroredCache(CacheReader):
@@ -97,14 +96,12 @@ class MirroredCache(CacheReader):
         versions.mkdir(parents=True, exist_ok=True)
         files = self._store.files(name)
         _assert_same(self._store, name, content)
-        for old in versions.iterdir():
-            if not old.name.startswith(".") and old.name != path.name:
-                with contextlib.suppress(OSError):  # another process may be faster
-                    aside = old.with_name(f".{old.name}")  # a part of it must never pass for the whole
-                    os.rename(old, aside)
-                    shutil.rmtree(aside, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=versions) as temporary:
-            fresh = Path(temporary) / "group"
+        with workplace(versions) as temporary:
+            for old in versions.iterdir():
+                if not old.name.startswith(".") and old.name != path.name:
+                    with contextlib.suppress(OSError):  # another process may be faster
+                        os.rename(old, temporary / old.name)  # a part of it must never pass for the whole
+            fresh = temporary / "group"
             fresh.mkdir()
             (fresh / "zarr.json").write_bytes(content)
             (fresh / _FILES).write_text(json.dumps(files))

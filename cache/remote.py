@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hicl.cache.store import SCENES, STAGING, TEXT
 from hicl.errors import HiclError
+from hicl.files import workplace
 
 PUBLISHING = ".publishing"
 _KEEP = ".keep"  # in what is staged: names of the arrays that stay as they are published
@@ -145,8 +146,8 @@ class RemoteStore:
     @contextlib.contextmanager
     def workplace(self) -> Iterator[Path]:
         """A folder on this machine to build in."""
-        with tempfile.TemporaryDirectory(prefix="hicl-") as folder:
-            yield Path(folder)
+        with workplace(Path(tempfile.gettempdir())) as folder:
+            yield folder
 
     def stage(self, folder: Path, keep: list[str]) -> None:
         """Upload what was built in `workplace`, for `publish` to take by the folder's name, but not the arrays in

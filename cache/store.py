@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hicl.errors import HiclError
+from hicl.files import naming
 
 SCENES, STAGING, REPLACED = "scenes", ".staging", ".replaced"
 TEXT = "text"
@@ -122,8 +123,9 @@ class Folder:
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        with naming(path):
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
 
     def scenes(self) -> list[str]:
         """Names of the folders below scenes/, of which each may or may not hold a scene."""

@@ -22,6 +22,7 @@ from hicl.cache.reader import CacheReader, SceneReader, open_cache, root_of
 from hicl.cache.schema import FORMAT, MAX_CLASSES, SCENE_ARRAYS, VERSION, chunking, validate
 from hicl.cache.store import SCENES, TEXT, attributes_of, open_store
 from hicl.errors import HiclError
+from hicl.files import naming
 
 _LEVELS = {"zstd": 5, "lz4hc": 9}
 _zarr = threading.Lock()  # its settings are the whole process's, and a worker of Dask may have several threads
@@ -39,7 +40,8 @@ def write_arrays(group_path: Path, arrays: dict[str, np.ndarray], attributes: di
             chunks, shards = chunking(spec, array.shape)
             # Neighbouring values share their high bytes: sorted by bytes, those shrink to next to nothing.
             packed = spec.codec and BloscCodec(cname=spec.codec, clevel=_LEVELS[spec.codec], shuffle="shuffle")
-            group.create_array(name, data=array, chunks=chunks, shards=shards, filters=None, compressors=packed)
+            with naming(group_path / name):
+                group.create_array(name, data=array, chunks=chunks, shards=shards, filters=None, compressors=packed)
         group.update_attributes(attributes)
 
 

@@ -27,7 +27,10 @@ def replace_text(path: Path, text: str) -> None:
 
 def _replace_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     with replacing(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+        try:
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+        except SafetensorError as error:  # a full disk, in words
+            raise HiclError(f"{path}: can't be written: {str(error).splitlines()[0]}") from None
 
 
 def save_state(run: Path, step: int, tensors: dict[str, torch.Tensor], meta: dict) -> None:
