@@ -67,12 +67,11 @@ def miniature(
     workers: Workers = None,
 ) -> None:
     """Write procedural furnished rooms in ScanNet's own layout: scans to try everything on."""
-    from tqdm import tqdm
-
     from hicl.pipeline.miniature.scan import write_dataset
     from hicl.processes import cores
+    from hicl.progress import Progress
 
-    with tqdm(total=scenes, unit="room", disable=None) as bar:
+    with Progress("miniature", scenes, "room") as bar:
         write_dataset(out, scenes, seed, workers=_checked(workers) or cores(), progress=lambda _: bar.update())
     _say(f"{scenes} rooms in {out}; next: hicl preprocess miniature --root {out} --out CACHE")
 
