@@ -12,28 +12,30 @@ from hicl.cache.schema import SCENE_ARRAYS
 from hicl.cache.store import SCENES, is_url, open_store
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError
+from hicl.progress import Progress
 
 
-def check(location: str | Path, progress=None) -> tuple[list[str], dict[str, str]]:
+def check(location: str | Path, show: bool = False) -> tuple[list[str], dict[str, str]]:
     """(scenes that are sound, scene → what is wrong with it) of a cache; stale scenes are looked at too.
 
-    progress: called after each scene. Raises `HiclError` where there is no cache, or what all scenes share is damaged.
+    show: how far it is, on stderr. Raises `HiclError` where there is no cache, or what all scenes share is damaged.
     A remote cache is fetched anew, scene by scene.
     """
     sound, damaged = [], {}
     with _freshly_opened(location) as cache:
         _ = cache.text
         listed = _listed(cache)
-        for scene_id in sorted({*open_store(location).scenes(), *listed}):
-            if scene_id not in listed and not _is_there(cache, scene_id):
-                continue
-            try:
-                _check(cache, scene_id)
-                sound.append(scene_id)
-            except HiclError as error:
-                damaged[scene_id] = str(error)
-            if progress:
-                progress(scene_id)
+        scenes = sorted({*open_store(location).scenes(), *listed})
+        with Progress("check", len(scenes), "scene", show=show) as bar:
+            for scene_id in scenes:
+                bar.update()
+                if scene_id not in listed and not _is_there(cache, scene_id):
+                    continue
+                try:
+                    _check(cache, scene_id)
+                    sound.append(scene_id)
+                except HiclError as error:
+                    damaged[scene_id] = str(error)
     return sound, damaged
 
 

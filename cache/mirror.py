@@ -11,9 +11,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
-import uuid
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from hicl.cache.remote import RemoteStore
 from hicl.cache.schema import SCENE_ARRAYS, TEXT
 from hicl.cache.storage import files_of
 from hicl.errors import HiclError
+from hicl.files import workplace
 from hicl.read import read_json
 
 _FILES = ".files"
@@ -50,7 +48,7 @@ class MirroredGroup:
         try:
             return read_json(self._path / _FILES)
         except (FileNotFoundError, HiclError):  # made unreadable by a crash of this machine, or gone
-            shutil.rmtree(self._path, ignore_errors=True)
+            _take_away(self._path)
             raise _changed(self._store, self._name) from None
 
     def has(self, name: str) -> bool:
@@ -62,14 +60,14 @@ class MirroredGroup:
             return
         if not self._path.exists():  # a reader of a newer version has taken it away
             raise _changed(self._store, self._name)
-        with tempfile.TemporaryDirectory(prefix=".", dir=self._path) as temporary:
+        with workplace(self._path) as temporary:
             files = {file: size for file, size in self._files.items() if file.startswith(f"{name}/")}
             try:
-                self._store.download(self._name, files, Path(temporary))
+                self._store.download(self._name, files, temporary)
             finally:  # what a replacement made go wrong is told as what it is
                 _assert_same(self._store, self._name, (self._path / "zarr.json").read_bytes())
             if files:
-                _settle(Path(temporary) / name, self._path / name)
+                _settle(temporary / name, self._path / name)
 
     def forget(self, name: str) -> None:
         """Give up what was fetched of an array."""
@@ -108,8 +106,8 @@ class MirroredCache(CacheReader):
         for old in versions.iterdir():
             if not old.name.startswith(".") and old.name != path.name:
                 _take_away(old)
-        with tempfile.TemporaryDirectory(prefix=".", dir=versions) as temporary:
-            fresh = Path(temporary) / "group"
+        with workplace(versions) as temporary:
+            fresh = temporary / "group"
             fresh.mkdir()
             (fresh / "zarr.json").write_bytes(content)
             (fresh / _FILES).write_text(json.dumps({file: files[file] for file in _KNOWN if file in files}))
@@ -118,11 +116,8 @@ class MirroredCache(CacheReader):
 
 
 def _take_away(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # another process may be faster
-        # By another name first: a part of it must never pass for the whole.
-        aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
-        os.rename(folder, aside)
-        shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError), workplace(folder.parent) as aside:  # another process may be faster
+        os.rename(folder, aside / folder.name)  # a part of it must never pass for the whole
 
 
 def _changed(store: RemoteStore, name: str) -> HiclError:

@@ -20,6 +20,7 @@ from hicl.cache.reader import root_of
 from hicl.cache.schema import SCENE_ARRAYS
 from hicl.cache.store import SCENES, STAGING, TEXT, scene_names
 from hicl.errors import HiclError
+from hicl.files import workplace
 from hicl.read import parse_json
 
 PUBLISHING = ".publishing"
@@ -163,8 +164,8 @@ class RemoteStore:
     @contextlib.contextmanager
     def workplace(self) -> Iterator[Path]:
         """A folder on this machine to build in."""
-        with tempfile.TemporaryDirectory(prefix="hicl-") as folder:
-            yield Path(folder)
+        with workplace(Path(tempfile.gettempdir())) as folder:
+            yield folder
 
     def stage(self, folder: Path, keep: list[str]) -> None:
         """Upload what was built in `workplace`, for `publish` to take by the folder's name, but not the arrays in

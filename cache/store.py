@@ -14,6 +14,7 @@ from pathlib import Path
 from hicl import read
 from hicl.cache.names import assert_plain
 from hicl.errors import HiclError
+from hicl.files import naming
 
 SCENES, STAGING, REPLACED = "scenes", ".staging", ".replaced"
 TEXT = "text"
@@ -132,7 +133,7 @@ class Folder:
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}")
         temporary.unlink(missing_ok=True)  # a link would lead elsewhere
-        with open(temporary, "xb") as file:
+        with naming(path), open(temporary, "xb") as file:
             file.write(content)
         os.replace(temporary, path)
 

@@ -22,6 +22,7 @@ from hicl.cache.reader import CacheReader, open_cache, root_of, scene_attributes
 from hicl.cache.schema import COUNTS, FORMAT, MAX_CLASSES, SCENE_ARRAYS, VERSION, ArraySpec, validate
 from hicl.cache.store import SCENES, TEXT, open_store
 from hicl.errors import HiclError
+from hicl.files import naming
 
 _zarr = threading.Lock()  # its settings are the whole process's, and a worker of Dask may have several threads
 
@@ -33,7 +34,8 @@ def write_arrays(group_path: Path, arrays: dict[str, np.ndarray], attributes: di
     with zarr.config.set({"array.write_empty_chunks": True}):
         group = zarr.open_group(group_path, mode="a", zarr_format=3)
         for name, array in arrays.items():
-            storage.write_array(group, name, SCENE_ARRAYS[name], array)
+            with naming(group_path / name):
+                storage.write_array(group, name, SCENE_ARRAYS[name], array)
         group.update_attributes(attributes)
 
 

@@ -7,11 +7,13 @@ import functools
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
+_WRITTEN_S = 60.0
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
@@ -66,4 +68,8 @@ def compiling(kernels: ModuleType) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "hicl.lock", "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        for left in folder.glob("*.nb?.tmp.*"):  # by one that was killed while it wrote, which takes milliseconds
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > _WRITTEN_S:
+                    left.unlink()
         yield

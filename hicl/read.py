@@ -44,3 +44,20 @@ def parse_json(content: bytes | str, where: str | Path) -> Any:
 def read_json(path: Path) -> Any:
     """What a JSON file holds. Raises `FileNotFoundError` or `HiclError`."""
     return parse_json(read_bytes(path), path)
+
+
+def told_apart(head: bytes) -> str:
+    """What a file is instead of what it should be, by its first bytes: " (…)" to go into an error; "" if unknown.
+
+    Failed downloads leave an empty file or a page that says why; git without LFS leaves a pointer.
+    """
+    start = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return " (an empty file; get it again)"
+    if not head.strip(b"\0"):
+        return " (nothing but zeros; get it again)"
+    if start.startswith(b"version https://git-lfs"):
+        return " (a Git LFS pointer; `git lfs pull` brings the file itself)"
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return " (a web page, such as a failed download leaves; get it again)"
+    return ""

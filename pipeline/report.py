@@ -8,6 +8,7 @@ import numpy as np
 from hicl.cache.reader import CacheReader, SceneReader, open_cache
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
+from hicl.files import replacing
 from hicl.metrics import confusion, scores
 from hicl.pipeline.refine import majority, set_ceiling
 
@@ -31,11 +32,12 @@ def labels(
         raise HiclError(f"--scene {scene}: not a complete scene of {cache_path}; there are {', '.join(ids[:5])} …")
     numbers = measure(cache, ids) | {"split": split or "all"}
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(numbers, indent=2) + "\n")
+        with replacing(json_file) as temporary:
+            temporary.write_text(json.dumps(numbers, indent=2) + "\n")
     if picture is not None:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        draw(cache, cache.scene(scene or ids[0])).save(picture)
+        drawn = draw(cache, cache.scene(scene or ids[0]))
+        with replacing(picture) as temporary:
+            drawn.save(temporary)
     return table(cache, numbers)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from hicl.cache import manifest
 from hicl.cache.reader import SceneReader
@@ -31,6 +30,7 @@ from hicl.pipeline.teacher import hub
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.pipeline.workers import completed, was_killed
 from hicl.processes import cores, pool
+from hicl.progress import Progress
 
 if TYPE_CHECKING:  # a run that finds all up to date loads no kernels
     from hicl.pipeline.teacher.features import FeatureReader, Features
@@ -377,7 +377,7 @@ def run_jobs(
     """Process the jobs and publish what they staged; a scene that fails goes into the summary."""
     frames = {job.scene.id: job.extent.frames if job.extent else 0 for job in jobs}
     with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=sum(frames.values()), unit="frame", disable=None, smoothing=0.05))
+        bar = stack.enter_context(Progress(f"scene 1/{len(jobs)}", sum(frames.values()), "frame"))
         if executor is None:
             processes = min(workers or cores(), len(jobs))
             if processes > 1:
@@ -387,8 +387,8 @@ def run_jobs(
             load_teacher.cache_clear()  # each worker loads its own
         for job, result in completed(jobs, process_scene, executor, bar.update):
             scene_id = job.scene.id
-            bar.set_description(f"scene {len(summary.done) + len(summary.failed) + 1}/{len(jobs)}")
-            start = bar.n
+            bar.title = f"scene {len(summary.done) + len(summary.failed) + 1}/{len(jobs)}"
+            start = bar.done
             try:
                 staged, summary.skipped[scene_id], seen, summary.doubts[scene_id] = result()
                 writer.publish(scene_id, staged)
@@ -397,7 +397,7 @@ def run_jobs(
                 summary.done.append(scene_id)
             except Exception as error:  # a defect of ours must not cost the other scenes
                 summary.failed[scene_id] = _reason(scene_id, error)
-            bar.update(frames[scene_id] - (bar.n - start))
+            bar.update(frames[scene_id] - (bar.done - start))
 
 
 def _sharing_a_teacher(jobs: list[Job], stack: contextlib.ExitStack) -> list[Job]:

@@ -152,7 +152,7 @@ def markdown(results: dict) -> str:
 def picture(results: dict, path: Path) -> bool:
     """The table as a picture; False where matplotlib is missing."""
     try:
-        from hicl.train.figures import pyplot
+        from hicl.train.figures import pyplot, save
 
         plt = pyplot()
     except HiclError:
@@ -172,6 +172,5 @@ def picture(results: dict, path: Path) -> bool:
         axes.plot([name] * len(row["miou"]), row["miou"], ".", color="C0", alpha=0.4)
     axes.set(xlabel="experiment", ylabel="mIoU, %")
     axes.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(plt, figure, path)
     return True

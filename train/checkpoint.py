@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hicl.errors import HiclError
-from hicl.files import replacing
+from hicl.files import part_of, replacing
 from hicl.read import read_json
 
 MODEL_FORMAT, STATE_FORMAT, VERSION = "hicl-model", "hicl-state", 1
@@ -29,7 +29,10 @@ def replace_text(path: Path, text: str) -> None:
 
 def _replace_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     with replacing(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+        try:
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+        except SafetensorError as error:  # a full disk, in words
+            raise HiclError(f"{path}: can't be written: {str(error).splitlines()[0]}") from None
 
 
 def save_state(run: Path, step: int, tensors: dict[str, torch.Tensor], meta: dict) -> None:
@@ -38,9 +41,7 @@ def save_state(run: Path, step: int, tensors: dict[str, torch.Tensor], meta: dic
     _replace_tensors(run / name, tensors)
     meta = {"format": STATE_FORMAT, "version": VERSION, "step": step, "tensors": name} | meta
     replace_text(run / "state.json", json.dumps(meta, indent=1))
-    for old in run.glob("state-*.safetensors"):
-        if old.name != name:
-            old.unlink()
+    _drop_tensors(run, but=name)
 
 
 def load_state(run: Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -88,8 +89,15 @@ def _assert_sound(path: Path, **sound: bool) -> None:
 def drop_state(run: Path) -> None:
     """Remove a finished run's state: it can't be trained on, its learning rate has reached 0."""
     (run / "state.json").unlink(missing_ok=True)
-    for old in run.glob("state-*.safetensors"):
-        old.unlink()
+    _drop_tensors(run)
+
+
+def _drop_tensors(run: Path, but: str = "") -> None:
+    every = run / "state-*.safetensors"
+    for pattern in (every.name, part_of(every).name):  # half-written ones of a killed run too
+        for old in run.glob(pattern):
+            if old.name != but:
+                old.unlink(missing_ok=True)
 
 
 def has_state(run: Path) -> bool:

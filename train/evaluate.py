@@ -14,6 +14,7 @@ import numpy as np
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.metrics import confusion, iou
+from hicl.progress import Progress
 from hicl.train import checkpoint
 from hicl.train.inference import Model
 from hicl.train.stream import split_fingerprint
@@ -69,23 +70,26 @@ def evaluate(model: Model, cache, split: str = "val", progress: bool = False) ->
             f"{cache.path}: its true labels are of other classes"
             f" ({_first_difference(cache.classes, cache.truth_classes)}), so there is nothing to evaluate against"
         )
-    from tqdm import tqdm
-
     n_classes = len(cache.classes)
     matrix, scans = np.zeros((n_classes, n_classes + 1), np.int64), 0
-    for name in tqdm(cache.scene_ids(split), "evaluating", unit="scene", disable=None if progress else True):
-        scene = cache.scene(name)
-        if not scene.has("points/label"):
-            continue
-        scans += 1
-        truth = scene.read("points/label")
-        if ((truth != NO_LABEL) & (truth >= n_classes)).any():
-            raise HiclError(f"{cache.path}: scene {name}: true label beyond {n_classes} classes; preprocess it again")
-        prediction = model.predict(scene.read("points/xyz"), scene.read("points/rgb"))
-        matrix += confusion(truth, prediction.label, n_classes)
+    names = cache.scene_ids(split)
+    with Progress("evaluating", len(names), "scene", show=progress) as bar:
+        for name in names:
+            scene = cache.scene(name)
+            if scene.has("points/label"):
+                scans += 1
+                matrix += _counted(model, cache, scene)
+            bar.update()
     if not matrix.any():
         raise HiclError(f"{cache.path}: no scene of split {split!r} has true labels, so there is no mIoU")
     return replace(score(matrix, cache.classes), split=split, scans=scans)
+
+
+def _counted(model: Model, cache, scene) -> np.ndarray:
+    n_classes, truth = len(cache.classes), scene.read("points/label")
+    if ((truth != NO_LABEL) & (truth >= n_classes)).any():
+        raise HiclError(f"{cache.path}: scene {scene.id}: true label beyond {n_classes} classes; preprocess it again")
+    return confusion(truth, model.predict(scene.read("points/xyz"), scene.read("points/rgb")).label, n_classes)
 
 
 def _first_difference(ours, theirs) -> str:

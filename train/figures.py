@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from hicl.errors import HiclError
+from hicl.files import replacing
 from hicl.train.log import read_log
 
 VIZ_HINT = "install them with `pip install 'hicl[viz]'`"
@@ -40,7 +41,7 @@ def miou_over_epochs(runs: list[Path], out: Path) -> Path:
         axes.plot([int(r["epoch"]) for r in rows], [r["miou"] for r in rows], "o-", label=run.name)
     axes.set(xlabel="epoch", ylabel="mIoU, %")
     axes.legend()
-    return _save(plt, figure, out)
+    return save(plt, figure, out)
 
 
 def feature_map(model, cache, scene_ids: list[str], out: Path, points: int = 1500, seed: int = 0) -> Path:
@@ -92,7 +93,7 @@ def feature_map(model, cache, scene_ids: list[str], out: Path, points: int = 150
     handles = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     kind = "true class" if truth else "predicted class"
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", markerscale=4, title=kind, fontsize=8)
-    return _save(plt, figure, out)
+    return save(plt, figure, out)
 
 
 def confusion(scores, out: Path) -> Path:
@@ -111,12 +112,17 @@ def confusion(scores, out: Path) -> Path:
         if value >= 1:
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6, color="w" if value > 60 else "k")
     figure.colorbar(image, label="% of the true class")
-    return _save(plt, figure, out)
+    return save(plt, figure, out)
 
 
-def _save(plt, figure, out: Path) -> Path:
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150)
-    plt.close(figure)
+def save(plt, figure, out: Path) -> Path:
+    """Write a figure and close it. Raises HiclError for a name that says no format."""
+    out, formats = Path(out), figure.canvas.get_supported_filetypes()
+    try:
+        if out.suffix[1:].lower() not in formats:
+            raise HiclError(f"{out}: give it a name that ends in {', '.join(f'.{name}' for name in sorted(formats))}")
+        with replacing(out) as temporary:
+            figure.savefig(temporary, dpi=150)
+    finally:
+        plt.close(figure)
     return out

@@ -1,13 +1,12 @@
-"""What a run shows and writes about itself: a progress bar, `log.csv`, TensorBoard scalars."""
+"""What a run shows and writes about itself: its progress, `log.csv`, TensorBoard scalars."""
 
 import csv
 import io
 import math
 from pathlib import Path
 
-from tqdm import tqdm
-
 from hicl.errors import HiclError
+from hicl.progress import Progress
 from hicl.read import read_bytes
 from hicl.train.checkpoint import replace_text
 
@@ -20,25 +19,24 @@ class Log:
 
     Args:
         run: the run's folder.
-        title: shown before the bar.
+        title: what the progress is of.
         steps: of the whole run; `first` of them are done.
         state: of the run that this one continues, from `state()`.
-        leads: whether this process writes anything; show: whether it may show a bar.
+        leads: whether this process writes anything; show: whether it may show its progress.
     """
 
     def __init__(self, run: Path, title: str, steps: int, first: int, state: dict | None, leads: bool, show: bool):
         self.run, self.leads = run, leads
         self.rows: list[dict] = list(state["rows"]) if state else []
         self.sums: dict[str, list[float]] = dict(state["sums"]) if state else {}
-        # disable=None: silent where the output is no terminal.
-        self.bar = tqdm(total=steps, initial=first, desc=title, unit="step", disable=None if leads and show else True)
+        self.progress = Progress(title, steps, "step", first, leads and show)
         self.board = _tensorboard(run / "tensorboard", first + 1) if leads else None
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_) -> None:
-        self.bar.close()
+        self.progress.__exit__()
         if self.board:
             self.board.close()
 
@@ -51,9 +49,9 @@ class Log:
             total = self.sums.setdefault(name, [0.0, 0])
             total[0] += value
             total[1] += 1
-        shown = {name: f"{values[name]:.3f}" for name in LOSSES if name in values}
-        self.bar.set_postfix(shown | {"lr": f"{rates[0]:.3f}"}, refresh=False)
-        self.bar.update()
+        shown = {name: values[name] for name in LOSSES if name in values} | {"lr": rates[0]}
+        self.progress.note = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
+        self.progress.update()
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(f"loss/{name}", value, step)

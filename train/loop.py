@@ -4,6 +4,7 @@ Epochs 1 to 10 of 120 train the network on the pairs' labels (Eq. 1); from 11 on
 own cross-entropy (Eq. 4); after 20 the network also learns from what the heads made of its features (Eq. 8).
 """
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from hicl.cache.reader import open_cache
 from hicl.config import flat, to_toml, updated
 from hicl.errors import HiclError
+from hicl.files import locked
 from hicl.train import checkpoint, distributed, evaluate, inference, stream
 from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config, check
 from hicl.train.distributed import Group
@@ -30,7 +32,7 @@ def train(
         config: from `hicl.train.config.load`.
         out: a new folder, or with `resume` that of a run that was stopped.
         device: "auto", "cpu" or "cuda"; under torchrun each process takes its own GPU.
-        show: a progress bar, where the output is a terminal.
+        show: how far it is, on stderr.
 
     Raises:
         HiclError: everything a user can mend; nothing that was there before is overwritten.
@@ -50,6 +52,14 @@ def train(
         "text": cache.fingerprint,
         "data": stream.split_fingerprint(cache, "train"),
     }
+    with locked(out) if group.leads else contextlib.nullcontext():
+        _train(cache, config, out, resume, show, group, source, steps, identity)
+        group.wait()
+    return out
+
+
+def _train(cache, config: Config, out: Path, resume: bool, show: bool, group: Group, source, steps, identity) -> None:
+    experiment, epochs = EXPERIMENTS[config.experiment], config.schedule.epochs
     tensors, state = _open_run(out, config, identity, resume, group)
     learner = Learner(config, torch.from_numpy(cache.text.copy()), group)
     if state:
@@ -86,8 +96,6 @@ def train(
         }
         checkpoint.save_model(out, learner.modules["net"], learner.text, meta | identity | {"step": len(steps)})
         checkpoint.drop_state(out)
-    group.wait()
-    return out
 
 
 def _save(learner: Learner, out: Path, step: int, config: Config, identity: dict, log: Log) -> None:
@@ -114,6 +122,7 @@ def _validate(learner: Learner, cache) -> float:
 def _open_run(out: Path, config: Config, identity: dict, resume: bool, group: Group) -> tuple[dict, dict]:
     """(tensors, meta) of the state to continue from, both empty for a new run, whose folder is made here."""
     if checkpoint.has_model(out):
+        checkpoint.drop_state(out)  # of a run that was killed when it had just written its model
         raise HiclError(f"{out}: holds a finished run; choose another --out")
     begun = checkpoint.has_state(out)
     if begun and not resume:
@@ -125,11 +134,7 @@ def _open_run(out: Path, config: Config, identity: dict, resume: bool, group: Gr
         tensors, state = checkpoint.load_state(out)
         _same_run(out, state, config, identity)
     if group.leads:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            checkpoint.replace_text(out / "config.toml", to_toml(config))
-        except OSError as error:
-            raise HiclError(f"{out}: can't be written to: {error.strerror}") from error
+        checkpoint.replace_text(out / "config.toml", to_toml(config))
     group.wait()
     return tensors, state
 

@@ -29,12 +29,11 @@ def miniature(
     workers: Workers = None,
 ) -> None:
     """Write procedural furnished rooms in ScanNet's own layout: scans to try everything on."""
-    from tqdm import tqdm
-
     from hicl.pipeline.miniature.scan import write_dataset
     from hicl.processes import cores
+    from hicl.progress import Progress
 
-    with tqdm(total=scenes, unit="room", disable=None) as bar:
+    with Progress("miniature", scenes, "room") as bar:
         write_dataset(out, scenes, seed, workers=workers or cores(), progress=lambda _: bar.update())
     say(f"{scenes} rooms in {out}; next: hicl preprocess miniature --root {out} --out CACHE")
 
@@ -140,12 +139,9 @@ def check(
     remove: Annotated[bool, typer.Option("--remove", help="Take damaged scenes away, to be made again.")] = False,
 ) -> None:
     """Verify every byte and value of a cache, and name the scenes to make again; exit code 1 if there are any."""
-    from tqdm import tqdm
-
     from hicl.cache.check import check, remove_scenes
 
-    with tqdm(unit="scene", disable=None) as bar:
-        sound, damaged = check(cache, progress=lambda _: bar.update())
+    sound, damaged = check(cache, show=True)
     for reason in damaged.values():
         typer.echo(reason)
     say(f"{cache}: {len(sound)} scenes sound, {len(damaged)} damaged")

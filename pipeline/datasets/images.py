@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from hicl.errors import FrameError, HiclError
-from hicl.files import told_apart
 from hicl.pipeline.datasets import nyu40
 from hicl.pipeline.datasets.scene import Camera, checked_camera, checked_pose
 from hicl.pipeline.datasets.sens import decode_color
+from hicl.read import told_apart
 
 
 def read_color(path: Path, camera: Camera | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hicl.errors import HiclError
-from hicl.files import told_apart
+from hicl.read import told_apart
 
 _KINDS = {
     **dict.fromkeys(("char", "int8"), "i1"),

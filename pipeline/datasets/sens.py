@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 
 from hicl.errors import FrameError, HiclError
-from hicl.files import told_apart
 from hicl.pipeline.datasets.scene import Camera, checked_camera
+from hicl.read import told_apart
 
 _FRAME = struct.Struct("<16f4Q")
 _COLOR_RAW, _COLOR_PNG, _COLOR_JPEG = 0, 1, 2

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from hicl.errors import HiclError
+from hicl.files import locked, naming, part_of, replacing
 from hicl.pipeline.datasets.sens import write_sens
 from hicl.pipeline.kernels import raster
 from hicl.pipeline.miniature import mesh
@@ -69,7 +70,13 @@ def write_dataset(
         "frames": FRAMES,
         "teacher": "hicl-miniature",
     }
-    _claim(out, settings)
+    with locked(out):
+        _claim(out, settings)
+        _write_all(out, settings, workers, progress)
+
+
+def _write_all(out: Path, settings: dict, workers: int, progress: Callable[[str], None] | None) -> None:
+    seed, scenes = settings["seed"], settings["scenes"]
     names = [_name(i) for i in range(scenes)]
     todo = []
     for index, name in enumerate(names):
@@ -97,7 +104,7 @@ def write_dataset(
                 task.result()
                 if progress:
                     progress(tasks[task])
-    split = scenes - val_scenes
+    split = scenes - settings["val_scenes"]
     stamp = _stamp(seed, -1)
     _write_text(out / "scannetv2_train.txt", "".join(f"{n}\n" for n in names[:split]), stamp)
     _write_text(out / "scannetv2_val.txt", "".join(f"{n}\n" for n in names[split:]), stamp)
@@ -114,10 +121,9 @@ def _stamp(seed: int, index: int) -> int:
 
 
 def _write_text(path: Path, text: str, stamp: int) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.utime(part, ns=(stamp, stamp))
-    os.replace(part, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+        os.utime(temporary, ns=(stamp, stamp))
 
 
 def _claim(out: Path, settings: dict) -> None:
@@ -126,7 +132,7 @@ def _claim(out: Path, settings: dict) -> None:
     try:
         found = json.loads(marker.read_text())
     except FileNotFoundError:
-        if out.exists() and (not out.is_dir() or any(p.name != "miniature.json.part" for p in out.iterdir())):
+        if out.exists() and (not out.is_dir() or any(p != part_of(marker) for p in out.iterdir())):
             raise HiclError(f"{out}: is not empty and holds no miniature; choose another --out") from None
         (out / "scans").mkdir(parents=True, exist_ok=True)
         text = json.dumps(settings | {"complete": False}, indent=1) + "\n"
@@ -172,7 +178,9 @@ def write_scene(out: Path, seed: int, index: int) -> None:
             recorded = np.full((4, 4), -np.inf) if i in lost else _recorded(rng, pose, turn, shift)
             yield jpeg(picture), depth, recorded.astype(np.float32)
 
-    write_sens(part / f"{name}.sens", color_camera, depth_camera, frames(), sensor_name="hicl miniature")
+    recording = part / f"{name}.sens"
+    with naming(recording):
+        write_sens(recording, color_camera, depth_camera, frames(), sensor_name="hicl miniature")
     stamp = _stamp(seed, index)
     for path in (*part.iterdir(), part):
         os.utime(path, ns=(stamp, stamp))
@@ -234,7 +242,7 @@ def _write_ply(path: Path, xyz, rgb, faces, label=None) -> None:
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertex)}"]
     header += [f"property {names[kind]} {name}" for name, kind in kinds]
     header += [f"element face {len(face)}", "property list uchar int vertex_indices", "end_header", ""]
-    with open(path, "wb") as file:
+    with naming(path), open(path, "wb") as file:
         file.write("\n".join(header).encode())
         file.write(vertex.tobytes())
         file.write(face.tobytes())

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hicl.errors import HiclError
-from hicl.files import told_apart
+from hicl.read import told_apart
 
 State = dict[str, torch.Tensor]
 
