@@ -259,8 +259,8 @@ def preprocess(
                 if "points" in todo:
                     _assert_same_scan(writer, fresh)
                 extent = _extent(fresh)
-            except HiclError as error:
-                summary.failed[scene.id] = str(error)
+            except Exception as error:  # as below: a scene that can't be planned fails alone
+                summary.failed[scene.id] = _reason(scene.id, error)
                 continue
             if lacking:
                 say(f"{scene.id}: {len(lacking)} of {len(fresh.frame_ids)} frames lack a file; the first: {lacking[0]}")

@@ -9,15 +9,13 @@ import numpy as np
 
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.datasets.images import read_3rscan_intrinsics, read_color, read_depth, read_intrinsics, read_pose
-from hicl.pipeline.datasets.namings import FrameFiles, list_frames, numbered
+from hicl.pipeline.datasets.namings import FrameFiles, entries, list_frames, numbered
 from hicl.pipeline.datasets.scene import Camera, Frame, Readings, checked_camera, off_centre
 
-_INTRINSICS = tuple(
-    f"{parent}{name}"
-    for parent in ("intrinsic/", "")
-    for name in ("intrinsic_{}.txt", "intrinsics_{}.txt", "camera-intrinsics.txt", "intrinsic.txt", "intrinsics.txt")
-)
 _3RSCAN = "_info.txt"
+_INTRINSICS = "intrinsic_{}.txt intrinsics_{}.txt camera-intrinsics.txt intrinsic.txt intrinsics.txt".split() + [
+    _3RSCAN
+]
 
 
 @dataclass(frozen=True)
@@ -53,27 +51,34 @@ class FrameFolder:
 
     def missing(self) -> list[str]:
         """For each frame that lacks a file, which. None is opened. Raises `HiclError` without frames or intrinsics."""
-        self._intrinsics("color"), self._intrinsics("depth")
+        _ = self._intrinsics
         chosen = [self._files(i) for i in self.frame_ids.tolist()]
         lacking = [f"{files.color}: no {files.missing[0].name}" for files in chosen if files.missing]
         if len(lacking) == len(chosen):
             raise HiclError(f"{lacking[0]}, and none of its {len(chosen)} frames has all of colour, depth and pose")
         return lacking
 
-    def _intrinsics(self, kind: str) -> Path:
-        names = [name.format(kind) for name in _INTRINSICS] + [_3RSCAN]
-        found = next((path for name in names if (path := self.folder / name).exists()), None)
-        if found is None:
-            raise HiclError(
-                f"{self.folder}: no intrinsics; expected camera-intrinsics.txt with a 3x3 or 4x4 matrix, or "
-                "intrinsic_color.txt and intrinsic_depth.txt"
-            )
-        return found
+    @cached_property
+    def _intrinsics(self) -> tuple[Path, Path]:
+        """The files for colour and depth; of two cameras or the same."""
+        there = [parent / name for parent in (self.folder / "intrinsic", self.folder) for name in entries(parent)]
+        by_kind = []
+        for kind in ("color", "depth"):
+            names = [name.format(kind) for name in _INTRINSICS]
+            found = [path for path in there if path.name in names]
+            if not found:
+                raise HiclError(
+                    f"{self.folder}: no intrinsics; expected camera-intrinsics.txt with a 3x3 or 4x4 matrix, or "
+                    "intrinsic_color.txt and intrinsic_depth.txt"
+                )
+            # Those in a folder of their own go first, then the more telling name.
+            by_kind.append(min(found, key=lambda path: (path.parent == self.folder, names.index(path.name))))
+        return by_kind[0], by_kind[1]
 
     @cached_property
     def _cameras(self) -> tuple[Camera, Camera]:
         kinds, sizes = ("color", "depth"), self._image_sizes()
-        paths = [self._intrinsics(kind) for kind in kinds]
+        paths = self._intrinsics
         if paths[0].name == _3RSCAN:
             return tuple(read_3rscan_intrinsics(paths[0], *about) for about in zip(kinds, sizes, strict=True))
         if paths[0] != paths[1]:
@@ -116,8 +121,7 @@ class FrameFolder:
     def frame_files(self) -> list[Path]:
         """Files that `frame` reads."""
         chosen = [self._files(i) for i in self.frame_ids.tolist()]
-        intrinsics = {self._intrinsics("color"), self._intrinsics("depth")}
-        return sorted(intrinsics) + [file for f in chosen for file in (f.color, f.depth, f.pose)]
+        return sorted(set(self._intrinsics)) + [file for f in chosen for file in (f.color, f.depth, f.pose)]
 
     def first_position(self) -> np.ndarray:
         """float64 [3]: where the first camera stood whose pose can be read; 0 if there is none."""

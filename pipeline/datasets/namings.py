@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 _LARGEST = 2**31 - 1  # frames are numbered in int32
 
@@ -27,8 +28,7 @@ class FrameFiles:
     missing: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Naming:
+class _Naming(NamedTuple):
     """Folder and endings of each kind of file; the first ending is the one that is meant where a file is missing."""
 
     color: tuple[str, tuple[str, ...]]
@@ -89,29 +89,26 @@ def _order(name: str) -> tuple:
 
 
 def _frames(folder: Path, naming: _Naming) -> dict[str, FrameFiles]:
-    color, depth, pose = (by_name(folder / parent, endings) for parent, endings in _kinds(naming))
+    color = by_name(folder / naming.color[0], naming.color[1])
+    if not color:
+        return {}
+    others = [(by_name(folder / parent, endings), folder / parent, endings[0]) for parent, endings in naming[1:]]
     frames = {}
     for name, file in color.items():
-        if name in depth or name in pose or re.search("[0-9]", name):  # and not thumbs.jpg
-            others = [
-                (found.get(name), folder / parent / f"{name}{endings[0]}")
-                for found, (parent, endings) in zip((depth, pose), _kinds(naming)[1:], strict=True)
-            ]
-            missing = tuple(expected for path, expected in others if path is None)
-            frames[name] = FrameFiles(file, *(path or expected for path, expected in others), missing)
+        found = [files.get(name) for files, _, _ in others]
+        if any(found) or re.search("[0-9]", name):  # and not thumbs.jpg
+            meant = [parent / f"{name}{ending}" for _, parent, ending in others]
+            missing = tuple(path for path, there in zip(meant, found, strict=True) if there is None)
+            frames[name] = FrameFiles(file, found[0] or meant[0], found[1] or meant[1], missing)
     return frames
-
-
-def _kinds(naming: _Naming) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return naming.color, naming.depth, naming.pose
 
 
 def by_name(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
     """Files by what stands before the ending; of two with one name, the one whose ending is listed first."""
     found: dict[str, Path] = {}
-    names = entries(folder)
+    names = [(name, name.lower()) for name in entries(folder)]
     for ending in endings:
-        for name in names:
-            if name.lower().endswith(ending) and len(name) > len(ending):
-                found.setdefault(name[: -len(ending)], folder / name)
+        for name, lower in names:
+            if lower.endswith(ending) and len(name) > len(ending) and name[: -len(ending)] not in found:
+                found[name[: -len(ending)]] = folder / name
     return found

@@ -432,3 +432,16 @@ def test_what_a_user_should_know_of_a_surface_is_told_and_kept(root, tmp_path, c
     assert "2 of the scan without finite coordinates are left out" in told
     again = preprocess(root, tmp_path / "soup", replace(config, vote="scene"))  # the points aren't read again
     assert "2 points without finite coordinates are left out" in again.doubts[name]
+
+
+def test_two_folders_of_sequences_in_one_cache(tmp_path):
+    """chess/seq-01 and fire/seq-01 are two scans: the second is refused, and from above both they are two scenes."""
+    for seed, name in enumerate(("chess", "fire")):
+        write_scan(tmp_path / "scans" / name / "seq-01", seed=seed)
+        write_labels(tmp_path / "labels/seq-01" if seed == 0 else tmp_path / "labels/fire_seq-01")
+    write_labels(tmp_path / "labels/chess_seq-01")
+    config, out = labels_only(tmp_path), tmp_path / "cache"
+    assert preprocess(tmp_path / "scans/chess", out, config).done == ["seq-01"]
+    summary = preprocess(tmp_path / "scans/fire", out, config)
+    assert "seq-01 is chess/seq-01, not fire/seq-01" in summary.failed["seq-01"]
+    assert preprocess(tmp_path / "scans", out, config).done == ["chess_seq-01", "fire_seq-01"]
