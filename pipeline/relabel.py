@@ -16,7 +16,8 @@ from hicl.errors import HiclError
 from hicl.pipeline import fingerprint
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.run import Extent, Job, Summary, load_teacher, run_jobs
+from hicl.pipeline.job import Extent, Job, Summary, load_teacher
+from hicl.pipeline.run import run_jobs
 from hicl.pipeline.teacher.choice import TeacherConfig, same_teacher
 
 

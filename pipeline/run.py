@@ -1,205 +1,30 @@
 """`hicl preprocess`: scenes in, cache out. What is up to date is left alone; a scene is published whole or not at all.
 
-points → views (which point is seen at which pixel) → sets → features (the teacher) → labels, raw and voted
+`plan.py` finds what is to be done; `job.py` does it for one scene:
+points → views (which point is seen at which pixel) → sets → features (the teacher) → labels, raw and voted.
 """
 
 import contextlib
-import functools
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hicl.cache import manifest
-from hicl.cache.reader import SceneReader
-from hicl.cache.schema import SCENE_ARRAYS, STAGES
-from hicl.cache.writer import CacheWriter, staging
-from hicl.config import recorded
+from hicl.cache.writer import CacheWriter
 from hicl.devices import checked_device
 from hicl.errors import HiclError
-from hicl.pipeline import agreement, fingerprint
+from hicl.pipeline import fingerprint, plan
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets.namings import by_name
-from hicl.pipeline.datasets.scene import Scene, Source
+from hicl.pipeline.datasets.scene import Source
+from hicl.pipeline.job import Job, Summary, load_teacher, process_scene, reason
 from hicl.pipeline.teacher import hub
 from hicl.pipeline.teacher.choice import TeacherConfig
-from hicl.pipeline.workers import completed, was_killed
+from hicl.pipeline.workers import completed
 from hicl.processes import cores, pool
 from hicl.progress import Progress
-
-if TYPE_CHECKING:  # a run that finds all up to date loads no kernels
-    from hicl.pipeline.teacher.features import FeatureReader, Features
-
-
-class Extent(NamedTuple):
-    """How large a scene is: frames to read, points, and pixels of a colour image."""
-
-    frames: int
-    points: int = 0
-    height: int = 1
-    width: int = 1
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a worker, maybe on another machine, needs to bring one scene up to date. A few kilobytes at most."""
-
-    scene: Scene
-    split: str
-    root: Path
-    cache: str | Path
-    config: PreprocessConfig
-    teacher: TeacherConfig | None
-    labels: Path | None
-    classes: tuple[str, ...]
-    fingerprints: dict[str, str]
-    todo: frozenset[str]
-    identity: dict | None = None  # the teacher's
-    device: str = "cpu"
-    extent: Extent | None = None
-    service: str | None = None  # where this machine's one teacher is; None: the worker loads its own
-
-
-@dataclass
-class Summary:
-    """What a run did: scene ids, error lines by scene, frames passed over by scene, and doubts by scene."""
-
-    done: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    skipped: dict[str, dict[str, str]] = field(default_factory=dict)
-    doubts: dict[str, list[str]] = field(default_factory=dict)
-    seen: dict[str, agreement.Seen] = field(default_factory=dict)
-
-
-class Staged(NamedTuple):
-    """A scene that is made: the name to publish it by, the frames skipped, how much of the surface the others see,
-    where that was found out anew, and what a user should know of it."""
-
-    name: str
-    skipped: dict[str, str]
-    seen: agreement.Seen | None
-    doubts: list[str]
-
-
-def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
-    """Run the stages of a scene that are not up to date and stage it.
-
-    Raises `HiclError` where the scene can't be made; nothing of it is published then.
-    """
-    # Here and not above: a run that finds all up to date needs no kernels.
-    from hicl.pipeline import stages
-    from hicl.pipeline.warmup import compile_kernels
-
-    compile_kernels()
-    # A copy, that takes with it what it has read of its files.
-    scene, config, todo = replace(job.scene), job.config, job.todo
-    with staging(job.cache) as stage:
-        # Of a scene that is made anew nothing is looked at: it may be damaged.
-        published = stage.cache.published(scene.id) if set(STAGES) - todo else None
-        text = stage.cache.text.copy()
-        arrays: dict[str, np.ndarray] = {}
-        doubts: list[str] = []
-        old = _published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
-
-        points = scene.points() if todo & {"points", "sets"} else None
-        if "points" in todo:
-            arrays |= stages.make_points(points)
-        if "sets" in todo:
-            arrays |= stages.make_sets(scene, points, config, doubts.append)
-        about = published.attributes if published else {}
-        skipped, seen = about.get("skipped", {}), None
-        with_features = "features" in todo and job.teacher is not None
-        if "views" in todo or with_features:
-            skipped = {}
-            xyz = (arrays | old)["points/xyz"] if "views" in todo else None
-            with _feature_reader(job) if with_features else contextlib.nullcontext() as reader:
-                views = stages.Views(scene, xyz, reader, config)
-                for frame_id, frame in stages.usable_frames(scene, skipped, tick):
-                    views.add(frame_id, frame)
-                arrays |= views.arrays(skipped)
-            skipped = {frame: reason.replace(f"{job.root}{os.sep}", "") for frame, reason in skipped.items()}
-            about = _about(scene, arrays | old)
-        if "views" in todo:
-            seen = agreement.seen(len(xyz), arrays["pairs/point"])
-            seen = seen._replace(doubt=agreement.doubt(scene, xyz, seen, len(arrays["views/frame"]), config.max_gap))
-        if "labels" in todo:
-            known = old | arrays
-            if job.teacher is not None:
-                raw = stages.label_from_features(text, known)
-            else:
-                frames = about.get("frame_names") or [str(frame) for frame in known["views/frame"].tolist()]
-                raw = stages.label_from_images(label_files(job.labels), job.classes, config.label_ids, frames, known)
-            arrays |= stages.make_labels(raw, known, config)
-
-        before = published.attributes.get("left_out", 0) if published else 0
-        left_out = points.left_out if points is not None else before
-        attributes = {
-            **{name: about[name] for name in ("source", "origin", "frame_names") if name in about},
-            "split": job.split,
-            "stages": job.fingerprints,
-            "skipped": skipped,
-            "left_out": left_out,
-            "teacher": job.identity,
-            "settings": recorded(config),
-        }
-        doubts += stages.doubts(old | arrays, left_out, config)
-        return Staged(stage.build(scene.id, arrays, attributes, keep=list(old)), skipped, seen, doubts)
-
-
-def _about(scene: Scene, arrays: dict[str, np.ndarray]) -> dict:
-    """What a scene's attributes say of its scan; of origin and names only where they say something."""
-    about: dict = {"source": scene.source}
-    if scene.origin.any():
-        about["origin"] = scene.origin.tolist()
-    numbers = arrays["views/frame"].tolist()
-    names = [scene.frame_name(frame_id) for frame_id in numbers]
-    if names != [str(number) for number in numbers]:
-        about["frame_names"] = names
-    return about
-
-
-@contextlib.contextmanager
-def _feature_reader(job: Job) -> Iterator["FeatureReader"]:
-    from hicl.pipeline.teacher import features, service
-
-    if job.service is not None:
-        with service.feature_reader(job.service) as reader:
-            yield reader
-    else:
-        teacher = load_teacher(job.teacher, job.device)
-
-        def request(pixels: np.ndarray) -> Callable[[], "Features"]:
-            found = teacher.encode_pixels(pixels)
-            return lambda: found
-
-        yield features.FeatureReader(teacher.patches, request, teacher.batch or features.IMAGES_AT_ONCE)
-
-
-def _published_arrays(published: SceneReader | None, names: list[str]) -> dict[str, np.ndarray]:
-    """Copies: a kernel compiled for writable arrays doesn't take read-only ones."""
-    return {name: published.read(name).copy() for name in names if published.has(name)} if published else {}
-
-
-@functools.lru_cache(maxsize=1)
-def load_teacher(config: TeacherConfig, device: str):
-    """The teacher of this process, loaded once. One thread on a CPU: a feature's last bit must not depend on how many
-    workers share the machine, and the workers already use all cores."""
-    import torch
-
-    from hicl.pipeline.teacher.clip import Teacher
-
-    torch.set_num_threads(1)
-    try:
-        return Teacher(config, checked_device(device))
-    except torch.OutOfMemoryError as error:
-        reason = str(error).partition(". ")[0]
-        raise HiclError(f"--device {device}: no room for the teacher ({reason}); use --device cpu") from None
 
 
 def preprocess(
@@ -226,37 +51,14 @@ def preprocess(
     text_fingerprint = fingerprint.text(identity, classes)
     summary = Summary()
     with CacheWriter(out, source.dataset) as writer:
-        jobs = []
-        for scene, split in source.scenes:
-            fresh = replace(scene)  # with it goes what it reads of its files: nothing of it is kept here
-            try:
-                lacking = fresh.missing()
-                labels = _label_folder(config, scene.id, len(source.scenes) == 1)
-                files = label_files(labels) if labels else []
-                wanted = fingerprint.scene(fresh, source.root, config, identity, files, text_fingerprint)
-                row = writer.rows.get(scene.id)
-                have = manifest.fingerprints(row) if row else {}
-                todo = frozenset(stage for stage in STAGES if wanted[stage] != have.get(stage))
-                if not todo and row["split"] == split:
-                    summary.unchanged.append(scene.id)
-                    continue
-                if "points" in todo:
-                    _assert_same_scan(writer, fresh)
-                extent = _extent(fresh)
-            except Exception as error:  # as below: a scene that can't be planned fails alone
-                summary.failed[scene.id] = _reason(scene.id, error)
-                continue
-            if lacking:
-                say(f"{scene.id}: {len(lacking)} of {len(fresh.frame_ids)} frames lack a file; the first: {lacking[0]}")
-            about = (classes.names, wanted, todo, identity, device, extent)
-            jobs.append(Job(scene, split, source.root, out, config, teacher, labels, *about))
+        jobs = plan.jobs(source, out, config, teacher, classes, text_fingerprint, device, writer, summary, say)
         try:
             if jobs:
                 if teacher and executor is None:
                     _assert_weights(teacher, jobs, writer, text_fingerprint)
                     checked_device(device)
                 text, about = _embed(writer, source, teacher, device, executor, classes, text_fingerprint)
-                _say_disk(jobs, about["teacher"], writer, say)
+                plan.say_disk(jobs, about["teacher"], writer, say)
                 if text is not None:
                     writer.set_text(classes.names, text, text_fingerprint, about)
                 run_jobs(jobs, writer, workers, executor, summary)
@@ -274,23 +76,6 @@ def _assert_weights(teacher: TeacherConfig, jobs: list[Job], writer: CacheWriter
     needed = not embedded or any("features" in job.todo for job in jobs)
     if needed and (teacher.clip, teacher.weights) == hub.DEFAULT and not hub.cached(hub.DEFAULT_ENTRY):
         hub.assert_reachable(hub.DEFAULT_ENTRY, teacher.weights)
-
-
-def _label_folder(config: PreprocessConfig, scene_id: str, alone: bool) -> Path | None:
-    """Where the label images of a scene are: in a folder of its own, or straight in --labels-dir of a lone scene."""
-    if config.labels_dir is None:
-        return None
-    folder = Path(config.labels_dir).absolute()
-    own = folder / scene_id
-    return folder if alone and not own.is_dir() else own
-
-
-def label_files(folder: Path) -> list[Path]:
-    """The label images in a folder. Raises `HiclError` if there is none."""
-    files = sorted(by_name(folder, (".png",)).values())
-    if not files:
-        raise HiclError(f"{folder}: no label images; --labels-dir holds <scene>/<frame>.png")
-    return files
 
 
 def _embed(
@@ -325,52 +110,6 @@ def _truth_classes(source: Source, writer: CacheWriter) -> list[str]:
     return own or known
 
 
-def _extent(scene: Scene) -> Extent:
-    """Raises `HiclError` where the scene can't be read: then nothing heavy is loaded for it."""
-    from hicl.pipeline.datasets import ply
-
-    meshes = [file for file in scene.point_files() if file.suffix.lower() == ".ply"]
-    camera = scene.color_camera
-    n_points = ply.vertex_count(meshes[0]) if meshes else 150_000
-    return Extent(len(scene.frame_ids), n_points, camera.height, camera.width)
-
-
-def _assert_same_scan(writer: CacheWriter, scene: Scene) -> None:
-    """Raises `HiclError` where the cache has another scan by this scene's name."""
-    published = writer.attributes(scene.id)
-    if published is not None and published.get("source", scene.source) != scene.source:
-        raise HiclError(
-            f"{writer.path}: its scene {scene.id} is {published['source']}, not {scene.source}; give another --out, or "
-            "the folder above both as --root"
-        )
-
-
-def _say_disk(jobs: list[Job], teacher: dict | None, writer: CacheWriter, say: Callable[[str], None]) -> None:
-    """Say what the stages to be done will take, and refuse where it can't fit. An estimate: a frame sees a fifth, and
-    arrays shrink as in `tests/benchmarks/bench_bytes.py`."""
-    total = 0
-    for job in jobs:
-        if job.extent is None:
-            continue
-        n_frames, n_points, height, width = job.extent
-        seen = n_frames * n_points // 5
-        total += 20 * n_points * ("points" in job.todo) + n_points * ("sets" in job.todo)
-        total += 3 * seen * ("views" in job.todo) + seen * ("labels" in job.todo)
-        if teacher and "features" in job.todo:
-            scale = teacher["short_side"] / min(height, width)
-            cells = height * scale * width * scale / (teacher["patch"][0] * teacher["patch"][1])
-            total += int(n_frames * cells * teacher["dim"])
-    free = writer.store.free()
-    left = f" ({_size(free)} free)" if free is not None else ""
-    say(f"{len(jobs)} scenes to do, about {_size(total)} at {writer.path}{left}")
-    if free is not None and total > free:
-        raise HiclError(f"{writer.path}: about {_size(total)} are needed, {_size(free)} are free; use another disk")
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
-
-
 def run_jobs(
     jobs: list[Job], writer: CacheWriter, workers: int | None, executor: Executor | None, summary: Summary
 ) -> None:
@@ -396,7 +135,7 @@ def run_jobs(
                     summary.seen[scene_id] = seen
                 summary.done.append(scene_id)
             except Exception as error:  # a defect of ours must not cost the other scenes
-                summary.failed[scene_id] = _reason(scene_id, error)
+                summary.failed[scene_id] = reason(scene_id, error)
             bar.update(frames[scene_id] - (bar.done - start))
 
 
@@ -413,13 +152,3 @@ def _sharing_a_teacher(jobs: list[Job], stack: contextlib.ExitStack) -> list[Job
 
 def _is_gpu(device: str) -> bool:
     return checked_device(device) == "cuda"
-
-
-def _reason(scene_id: str, error: Exception) -> str:
-    if isinstance(error, HiclError):
-        return str(error)
-    if was_killed(error):
-        return f"{scene_id}: a worker was killed, likely for memory; use fewer --workers"
-    if isinstance(error, OSError | MemoryError):
-        return f"{scene_id}: {error or 'out of memory'}; free some, or use fewer --workers"
-    return f"{scene_id}: unexpected {type(error).__name__}: {error}; please report it"

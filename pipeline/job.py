@@ -1,0 +1,212 @@
+"""Bringing one scene up to date: what a worker does, on this machine or another."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hicl.cache.reader import SceneReader
+from hicl.cache.schema import SCENE_ARRAYS, STAGES
+from hicl.cache.writer import staging
+from hicl.config import recorded
+from hicl.devices import checked_device
+from hicl.errors import HiclError
+from hicl.pipeline import agreement
+from hicl.pipeline.config import PreprocessConfig
+from hicl.pipeline.datasets.namings import by_name
+from hicl.pipeline.datasets.scene import Scene
+from hicl.pipeline.teacher.choice import TeacherConfig
+from hicl.pipeline.workers import was_killed
+
+if TYPE_CHECKING:  # a run that finds all up to date loads no kernels
+    from hicl.pipeline.teacher.features import FeatureReader, Features
+
+
+class Extent(NamedTuple):
+    """How large a scene is: frames to read, points, and pixels of a colour image."""
+
+    frames: int
+    points: int = 0
+    height: int = 1
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker, maybe on another machine, needs to bring one scene up to date. A few kilobytes at most."""
+
+    scene: Scene
+    split: str
+    root: Path
+    cache: str | Path
+    config: PreprocessConfig
+    teacher: TeacherConfig | None
+    labels: Path | None
+    classes: tuple[str, ...]
+    fingerprints: dict[str, str]
+    todo: frozenset[str]
+    identity: dict | None = None  # the teacher's
+    device: str = "cpu"
+    extent: Extent | None = None
+    service: str | None = None  # where this machine's one teacher is; None: the worker loads its own
+
+
+@dataclass
+class Summary:
+    """What a run did: scene ids, error lines by scene, frames passed over by scene, and doubts by scene."""
+
+    done: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, dict[str, str]] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
+    seen: dict[str, agreement.Seen] = field(default_factory=dict)
+
+
+class Staged(NamedTuple):
+    """A scene that is made: the name to publish it by, the frames skipped, how much of the surface the others see,
+    where that was found out anew, and what a user should know of it."""
+
+    name: str
+    skipped: dict[str, str]
+    seen: agreement.Seen | None
+    doubts: list[str]
+
+
+def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
+    """Run the stages of a scene that are not up to date and stage it.
+
+    Raises `HiclError` where the scene can't be made; nothing of it is published then.
+    """
+    # Here and not above: a run that finds all up to date needs no kernels.
+    from hicl.pipeline import stages
+    from hicl.pipeline.warmup import compile_kernels
+
+    compile_kernels()
+    # A copy, that takes with it what it has read of its files.
+    scene, config, todo = replace(job.scene), job.config, job.todo
+    with staging(job.cache) as stage:
+        # Of a scene that is made anew nothing is looked at: it may be damaged.
+        published = stage.cache.published(scene.id) if set(STAGES) - todo else None
+        text = stage.cache.text.copy()
+        arrays: dict[str, np.ndarray] = {}
+        doubts: list[str] = []
+        old = _published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
+
+        points = scene.points() if todo & {"points", "sets"} else None
+        if "points" in todo:
+            arrays |= stages.make_points(points)
+        if "sets" in todo:
+            arrays |= stages.make_sets(scene, points, config, doubts.append)
+        about = published.attributes if published else {}
+        skipped, seen = about.get("skipped", {}), None
+        with_features = "features" in todo and job.teacher is not None
+        if "views" in todo or with_features:
+            skipped = {}
+            xyz = (arrays | old)["points/xyz"] if "views" in todo else None
+            with _feature_reader(job) if with_features else contextlib.nullcontext() as reader:
+                views = stages.Views(scene, xyz, reader, config)
+                for frame_id, frame in stages.usable_frames(scene, skipped, tick):
+                    views.add(frame_id, frame)
+                arrays |= views.arrays(skipped)
+            skipped = {frame: reason.replace(f"{job.root}{os.sep}", "") for frame, reason in skipped.items()}
+            about = _about(scene, arrays | old)
+        if "views" in todo:
+            seen = agreement.seen(len(xyz), arrays["pairs/point"])
+            seen = seen._replace(doubt=agreement.doubt(scene, xyz, seen, len(arrays["views/frame"]), config.max_gap))
+        if "labels" in todo:
+            known = old | arrays
+            if job.teacher is not None:
+                raw = stages.label_from_features(text, known)
+            else:
+                frames = about.get("frame_names") or [str(frame) for frame in known["views/frame"].tolist()]
+                raw = stages.label_from_images(label_files(job.labels), job.classes, config.label_ids, frames, known)
+            arrays |= stages.make_labels(raw, known, config)
+
+        before = published.attributes.get("left_out", 0) if published else 0
+        left_out = points.left_out if points is not None else before
+        attributes = {
+            **{name: about[name] for name in ("source", "origin", "frame_names") if name in about},
+            "split": job.split,
+            "stages": job.fingerprints,
+            "skipped": skipped,
+            "left_out": left_out,
+            "teacher": job.identity,
+            "settings": recorded(config),
+        }
+        doubts += stages.doubts(old | arrays, left_out, config)
+        return Staged(stage.build(scene.id, arrays, attributes, keep=list(old)), skipped, seen, doubts)
+
+
+def _about(scene: Scene, arrays: dict[str, np.ndarray]) -> dict:
+    """What a scene's attributes say of its scan; of origin and names only where they say something."""
+    about: dict = {"source": scene.source}
+    if scene.origin.any():
+        about["origin"] = scene.origin.tolist()
+    numbers = arrays["views/frame"].tolist()
+    names = [scene.frame_name(frame_id) for frame_id in numbers]
+    if names != [str(number) for number in numbers]:
+        about["frame_names"] = names
+    return about
+
+
+@contextlib.contextmanager
+def _feature_reader(job: Job) -> Iterator["FeatureReader"]:
+    from hicl.pipeline.teacher import features, service
+
+    if job.service is not None:
+        with service.feature_reader(job.service) as reader:
+            yield reader
+    else:
+        teacher = load_teacher(job.teacher, job.device)
+
+        def request(pixels: np.ndarray) -> Callable[[], "Features"]:
+            found = teacher.encode_pixels(pixels)
+            return lambda: found
+
+        yield features.FeatureReader(teacher.patches, request, teacher.batch or features.IMAGES_AT_ONCE)
+
+
+def _published_arrays(published: SceneReader | None, names: list[str]) -> dict[str, np.ndarray]:
+    """Copies: a kernel compiled for writable arrays doesn't take read-only ones."""
+    return {name: published.read(name).copy() for name in names if published.has(name)} if published else {}
+
+
+def label_files(folder: Path) -> list[Path]:
+    """The label images in a folder. Raises `HiclError` if there is none."""
+    files = sorted(by_name(folder, (".png",)).values())
+    if not files:
+        raise HiclError(f"{folder}: no label images; --labels-dir holds <scene>/<frame>.png")
+    return files
+
+
+@functools.lru_cache(maxsize=1)
+def load_teacher(config: TeacherConfig, device: str):
+    """The teacher of this process, loaded once. One thread on a CPU: a feature's last bit must not depend on how many
+    workers share the machine, and the workers already use all cores."""
+    import torch
+
+    from hicl.pipeline.teacher.clip import Teacher
+
+    torch.set_num_threads(1)
+    try:
+        return Teacher(config, checked_device(device))
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        raise HiclError(f"--device {device}: no room for the teacher ({reason}); use --device cpu") from None
+
+
+def reason(scene_id: str, error: Exception) -> str:
+    """A line that says why a scene failed."""
+    if isinstance(error, HiclError):
+        return str(error)
+    if was_killed(error):
+        return f"{scene_id}: a worker was killed, likely for memory; use fewer --workers"
+    if isinstance(error, OSError | MemoryError):
+        return f"{scene_id}: {error or 'out of memory'}; free some, or use fewer --workers"
+    return f"{scene_id}: unexpected {type(error).__name__}: {error}; please report it"

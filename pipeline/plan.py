@@ -1,0 +1,112 @@
+"""What is to be done: a job for each scene that isn't up to date, found before anything heavy is loaded."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from hicl.cache import manifest
+from hicl.cache.schema import STAGES
+from hicl.cache.writer import CacheWriter
+from hicl.errors import HiclError
+from hicl.pipeline import fingerprint
+from hicl.pipeline.classes import ClassList
+from hicl.pipeline.config import PreprocessConfig
+from hicl.pipeline.datasets.scene import Scene, Source
+from hicl.pipeline.job import Extent, Job, Summary, label_files, reason
+from hicl.pipeline.teacher.choice import TeacherConfig
+
+
+def jobs(
+    source: Source,
+    out: str | Path,
+    config: PreprocessConfig,
+    teacher: TeacherConfig | None,
+    classes: ClassList,
+    text_fingerprint: str,
+    device: str,
+    writer: CacheWriter,
+    summary: Summary,
+    say: Callable[[str], None],
+) -> list[Job]:
+    """The jobs of the scenes that are not up to date; the others, and those that can't be read, go into the summary."""
+    identity = teacher.identity() if teacher else None
+    found = []
+    for scene, split in source.scenes:
+        fresh = replace(scene)  # with it goes what it reads of its files: nothing of it is kept here
+        try:
+            lacking = fresh.missing()
+            labels = _label_folder(config, scene.id, len(source.scenes) == 1)
+            files = label_files(labels) if labels else []
+            wanted = fingerprint.scene(fresh, source.root, config, identity, files, text_fingerprint)
+            row = writer.rows.get(scene.id)
+            have = manifest.fingerprints(row) if row else {}
+            todo = frozenset(stage for stage in STAGES if wanted[stage] != have.get(stage))
+            if not todo and row["split"] == split:
+                summary.unchanged.append(scene.id)
+                continue
+            if "points" in todo:
+                _assert_same_scan(writer, fresh)
+            extent = _extent(fresh)
+        except Exception as error:  # as in a worker: a scene that can't be planned fails alone
+            summary.failed[scene.id] = reason(scene.id, error)
+            continue
+        if lacking:
+            say(f"{scene.id}: {len(lacking)} of {len(fresh.frame_ids)} frames lack a file; the first: {lacking[0]}")
+        about = (classes.names, wanted, todo, identity, device, extent)
+        found.append(Job(scene, split, source.root, out, config, teacher, labels, *about))
+    return found
+
+
+def _label_folder(config: PreprocessConfig, scene_id: str, alone: bool) -> Path | None:
+    """Where the label images of a scene are: in a folder of its own, or straight in --labels-dir of a lone scene."""
+    if config.labels_dir is None:
+        return None
+    folder = Path(config.labels_dir).absolute()
+    own = folder / scene_id
+    return folder if alone and not own.is_dir() else own
+
+
+def _extent(scene: Scene) -> Extent:
+    """Raises `HiclError` where the scene can't be read: then nothing heavy is loaded for it."""
+    from hicl.pipeline.datasets import ply
+
+    meshes = [file for file in scene.point_files() if file.suffix.lower() == ".ply"]
+    camera = scene.color_camera
+    n_points = ply.vertex_count(meshes[0]) if meshes else 150_000
+    return Extent(len(scene.frame_ids), n_points, camera.height, camera.width)
+
+
+def _assert_same_scan(writer: CacheWriter, scene: Scene) -> None:
+    """Raises `HiclError` where the cache has another scan by this scene's name."""
+    published = writer.attributes(scene.id)
+    if published is not None and published.get("source", scene.source) != scene.source:
+        raise HiclError(
+            f"{writer.path}: its scene {scene.id} is {published['source']}, not {scene.source}; give another --out, or "
+            "the folder above both as --root"
+        )
+
+
+def say_disk(jobs: list[Job], teacher: dict | None, writer: CacheWriter, say: Callable[[str], None]) -> None:
+    """Say what the stages to be done will take, and refuse where it can't fit. An estimate: a frame sees a fifth, and
+    arrays shrink as in `tests/benchmarks/bench_bytes.py`."""
+    total = 0
+    for job in jobs:
+        if job.extent is None:
+            continue
+        n_frames, n_points, height, width = job.extent
+        seen = n_frames * n_points // 5
+        total += 20 * n_points * ("points" in job.todo) + n_points * ("sets" in job.todo)
+        total += 3 * seen * ("views" in job.todo) + seen * ("labels" in job.todo)
+        if teacher and "features" in job.todo:
+            scale = teacher["short_side"] / min(height, width)
+            cells = height * scale * width * scale / (teacher["patch"][0] * teacher["patch"][1])
+            total += int(n_frames * cells * teacher["dim"])
+    free = writer.store.free()
+    left = f" ({_size(free)} free)" if free is not None else ""
+    say(f"{len(jobs)} scenes to do, about {_size(total)} at {writer.path}{left}")
+    if free is not None and total > free:
+        raise HiclError(f"{writer.path}: about {_size(total)} are needed, {_size(free)} are free; use another disk")
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
