@@ -5,7 +5,7 @@ by itself. What gives it away is that frames see almost nothing of the surface, 
 very frames, that no frame sees what another one measured.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations, product
 from typing import NamedTuple
@@ -72,7 +72,11 @@ def likely_cause(scene: Scene, xyz: np.ndarray | None, max_gap: float) -> str:
     if not frames:
         return "no frame can be read"
     surface = None if xyz is None else xyz[:: max(1, len(xyz) // _POINTS)]
-    tried = {way_out: count() for way_out, count in _readings(scene, surface, frames, max_gap)}
+    now = scene.readings or Readings()
+    tried = {
+        way_out: _pairs(scene, cloud, _reread(scene, frames, now, reading, cloud is None), max_gap)
+        for way_out, reading, cloud in _readings(now, surface, scene.readings is not None)
+    }
     as_it_is = tried.pop("")
     best = max(tried, key=tried.__getitem__)
     if tried[best] > max(_CLEARLY * as_it_is, _FEWEST_PAIRS * len(frames)):
@@ -95,39 +99,32 @@ def _some_frames(scene: Scene) -> Iterator[Frame]:
 
 
 def _readings(
-    scene: Scene, surface: np.ndarray | None, frames: list[Frame], max_gap: float
-) -> Iterator[tuple[str, Callable[[], int]]]:
-    """(what to tell the user, how to count the pairs of that reading); what is told of the present one is nothing."""
-    now = scene.readings or Readings()
-    shift = np.eye(4)
-    shift[:3, 3] = scene.origin
-
-    def count(reading: Readings, xyz: np.ndarray | None) -> int:
-        poses = [reading.camera_to_world(now.written(shift @ frame.pose)) for frame in frames]
-        origin = scene.origin if xyz is not None else poses[0][:3, 3].copy()
-        read = []
-        for frame, pose in zip(frames, poses, strict=True):
-            pose[:3, 3] -= origin
-            depth = frame.depth * np.float32(now.depth_scale / reading.depth_scale)
-            read.append(replace(frame, depth=depth, pose=pose))
-        return _pairs(scene, xyz, read, max_gap)
-
-    if scene.readings is None:  # its format says how it is meant
-        yield "", lambda: count(now, surface)
-    for poses, axes in product(POSES, AXES) if scene.readings else ():
-        reading = replace(now, poses=poses, axes=axes)
+    now: Readings, surface: np.ndarray | None, may_choose: bool
+) -> Iterator[tuple[str, Readings, np.ndarray | None]]:
+    """(what to tell the user, reading of the frames, surface); of the present one nothing is told. may_choose: whether
+    the user has a say in how the frames are read, or their format has it all."""
+    for poses, axes in product(POSES, AXES) if may_choose else [(now.poses, now.axes)]:
         options = f"--poses {poses}" * (poses != now.poses), f"--axes {axes}" * (axes != now.axes)
         told = " ".join(filter(None, options))
-        yield told and f"the poses fit when they are read with {told}", lambda reading=reading: count(reading, surface)
-    for scale in _DEPTH_SCALES if scene.readings else ():
+        yield told and f"the poses fit when they are read with {told}", replace(now, poses=poses, axes=axes), surface
+    for scale in _DEPTH_SCALES if may_choose else ():
         if scale != now.depth_scale:
-            reading = replace(now, depth_scale=scale)
-            yield f"the depth fits with --depth-scale {scale:g}", lambda reading=reading: count(reading, surface)
+            yield f"the depth fits with --depth-scale {scale:g}", replace(now, depth_scale=scale), surface
     if surface is not None:
         for name, turn in _turns():
-            turned = np.ascontiguousarray(surface @ turn.T)
             told = f"the surface fits when its (x, y, z) are taken as {name}: write it in the frame of the poses"
-            yield told, lambda turned=turned: count(now, turned)
+            yield told, now, np.ascontiguousarray(surface @ turn.T)
+
+
+def _reread(scene: Scene, frames: list[Frame], now: Readings, reading: Readings, alone: bool) -> list[Frame]:
+    """The frames as they would be by another reading; alone: from the first camera and not from the scene's origin, as
+    nothing says where that would be."""
+    shift = np.eye(4)
+    shift[:3, 3] = scene.origin
+    poses = [reading.camera_to_world(now.written(shift @ frame.pose)) for frame in frames]
+    shift[:3, 3] = -(poses[0][:3, 3] if alone else scene.origin)
+    scale = np.float32(now.depth_scale / reading.depth_scale)
+    return [replace(frame, depth=frame.depth * scale, pose=shift @ p) for frame, p in zip(frames, poses, strict=True)]
 
 
 def _turns() -> Iterator[tuple[str, np.ndarray]]:
