@@ -23,8 +23,14 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", category=DeprecationWarning, message=r"'locale\.getdefaultlocale' is deprecated")
     warnings.filterwarnings("ignore", category=FutureWarning, message=r"`torch\.cuda\.amp\.custom_(fwd|bwd)")
     import spconv.constants
+    from spconv.core import ALL_IMPGEMM_PARAMS, ALL_NATIVE_PARAMS, ConvAlgo
+
+    # As it is imported, spconv describes every GPU kernel that it can be asked for, which takes 10 s of processor time.
+    # Where no GPU can run them, it is left none to describe.
+    if not torch.cuda.is_available():
+        ALL_IMPGEMM_PARAMS.clear()
+        ALL_NATIVE_PARAMS.clear()
     import spconv.pytorch as spconv
-    from spconv.core import ConvAlgo
 
 # spconv asks at every layer whether torch.fx traces it, and PyTorch logs each process' first such question.
 logging.getLogger("torch.fx._symbolic_trace").addFilter(lambda record: "is_fx_tracing" not in record.getMessage())

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import numpy as np
@@ -130,3 +131,19 @@ def test_an_spconv_that_crashes_beside_numpy_is_an_error_with_the_way_out(monkey
     monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(HiclError, match="spconv-cu126"):
         minkunet.assert_spconv_survives_numpy.__wrapped__()
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_spconv_describes_its_gpu_kernels_only_where_there_is_a_gpu(gpu):
+    """Describing them takes longer than all else that `hicl predict` does for a room."""
+    code = f"""
+import sys, types, torch
+torch.cuda.is_available = lambda: {gpu}
+descriptions = types.ModuleType("spconv.algo")
+descriptions.GEMM = descriptions.CONV = descriptions.GEMM_CPP = descriptions.CONV_CPP = None
+sys.modules["spconv.algo"] = descriptions  # they would be made here
+from hicl.train import minkunet
+import spconv.core
+assert bool(spconv.core.ALL_IMPGEMM_PARAMS) is bool(spconv.core.ALL_NATIVE_PARAMS) is {gpu}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
