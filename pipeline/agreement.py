@@ -78,8 +78,8 @@ def likely_cause(scene: Scene, xyz: np.ndarray | None, max_gap: float) -> str:
         for way_out, reading, cloud in _readings(now, surface, scene.readings is not None)
     }
     as_it_is = tried.pop("")
-    best = max(tried, key=tried.__getitem__)
-    if tried[best] > max(_CLEARLY * as_it_is, _FEWEST_PAIRS * len(frames)):
+    best = max(tried, key=tried.__getitem__, default="")
+    if best and tried[best] > max(_CLEARLY * as_it_is, _FEWEST_PAIRS * len(frames)):
         return best
     if xyz is None:
         return "no other reading fits: do the poses belong to these frames? Or the frames hardly overlap"

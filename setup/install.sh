@@ -58,7 +58,7 @@ install() {
         install setuptools && # of that version, for the next step but one: pip would fetch the newest for a build
         { [ -z "${TORCH_INDEX:-}" ] || install --no-deps --index-url "$TORCH_INDEX" torch torchvision; } &&
         install --no-build-isolation --editable ".[$extra]"
-} || fail "failed after $(passed), for the reason above; needed are a package index (PyPI, or your pip's) and $more GB"
+} || fail "failed after $(passed): needed are a package index that answers (else pip speaks of a conflict) and $more GB"
 rm -rf "$venv/tmp" "$venv/.incomplete"
 [ "$extra" != test ] || extra="viz test" # which has all of the other
 echo "$now $extra " >"$venv/.installed"

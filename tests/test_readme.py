@@ -2,9 +2,9 @@
 
 A block that can't run here says so behind its language (```sh needs=scannet); its `hicl` lines are only parsed, so
 that a renamed option shows. The others run as they stand, but smaller: `make` has few rooms and an epoch (SCENES and
-EPOCHS of the Makefile), collects the tests but doesn't run them, and finds the running environment already set up (a
-UV that does nothing); `--epochs N` is 1; a teacher that would be downloaded is the miniature's; a page for a browser
-goes to a file. `my-scan` is a room of the miniature as posed RGB-D frames, `scan.ply` its mesh.
+EPOCHS of the Makefile), collects the tests but doesn't run them, and installs by a UV that does nothing; `--epochs N` is
+1; a teacher that would be downloaded is the miniature's; a page for a browser goes to a file. `my-scan` is a room of the
+miniature as posed RGB-D frames, `scan.ply` its mesh.
 """
 
 import os
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -79,14 +80,13 @@ def clone(tmp_path_factory) -> Path:
     venv.create(clone / ".venv", symlinks=True)
     packages = next((clone / ".venv/lib").glob("*/site-packages"))
     (packages / "borrowed.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")))
-    (packages / "hicl").mkdir()
-    rooms = {name: clone / name for name in ("cache", "pipeline", "train")}
-    for name, source in {file.name: file for file in (clone / "hicl").iterdir()} | rooms.items():
-        (packages / "hicl" / name).symlink_to(source)
-    for name, module in (("hicl", "hicl"), ("pytest", "pytest")):
-        command = clone / ".venv/bin" / name
-        command.write_text(f'#!/bin/sh\nexec "{clone}/.venv/bin/python" -m {module} "$@"\n')
-        command.chmod(0o755)
+    for file in Path(find_spec("__editable___hicl_0_1_0_finder").origin).parent.glob("__editable__*hicl*"):
+        (packages / file.name).write_text(file.read_text().replace(str(ROOT), str(clone)))  # as `make` installs it
+    command = clone / ".venv/bin/hicl"
+    command.write_text(
+        f'#!{clone}/.venv/bin/python\nfrom hicl.cli import main\n\nif __name__ == "__main__":\n    main()\n'
+    )
+    command.chmod(0o755)
     return clone
 
 
