@@ -67,13 +67,15 @@ def miniature(
     workers: Workers = None,
 ) -> None:
     """Write procedural furnished rooms in ScanNet's own layout: scans to try everything on."""
+    from hicl import following
     from hicl.pipeline.miniature.scan import write_dataset
     from hicl.processes import cores
     from hicl.progress import Progress
 
     with Progress("miniature", scenes, "room") as bar:
         write_dataset(out, scenes, seed, workers=_checked(workers) or cores(), progress=lambda _: bar.update())
-    _say(f"{scenes} rooms in {out}; next: hicl preprocess miniature --root {out} --out CACHE")
+    _say(f"{scenes} rooms in {out}")
+    _say(following.miniature(out))
 
 
 @preprocess_app.command()
@@ -236,6 +238,7 @@ def _own_teacher(given: dict) -> dict:
 
 
 def _preprocess(source, out: str, config, workers: int | None, scheduler: str | None, device: str) -> None:
+    from hicl import following
     from hicl.pipeline.datasets.scannet import CLASSES
     from hicl.pipeline.prompts import ClassList, read_classes
     from hicl.pipeline.run import preprocess
@@ -255,6 +258,7 @@ def _preprocess(source, out: str, config, workers: int | None, scheduler: str | 
         _say(f"hicl: error: {error}")
     if summary.failed:
         raise typer.Exit(1)
+    _say(following.preprocess(out, source.dataset, source.root))
 
 
 def main() -> None:

@@ -74,6 +74,7 @@ def relabel(
     device: Device = "auto",
 ) -> None:
     """Other words for a cache, without its images; `hicl train` then learns them."""
+    from hicl import following
     from hicl.pipeline.prompts import parse_prompts
     from hicl.pipeline.relabel import relabel
 
@@ -86,6 +87,7 @@ def relabel(
         typer.echo(f"hicl: error: {error}", err=True)
     if summary.failed:
         raise typer.Exit(1)
+    typer.echo(following.relabel(cache))
 
 
 def figure_scene(

@@ -68,6 +68,7 @@ def train(
     settled = configs.load(preset or "miniature", config, options)
     out = out or Path("work") / f"{settled.experiment}-seed{settled.seed}"
 
+    from hicl import following
     from hicl.train import distributed, loop
 
     try:
@@ -77,7 +78,7 @@ def train(
         distributed.stop()
     if leads:
         typer.echo(f"{out / 'model.safetensors'}: experiment {settled.experiment}, seed {settled.seed}")
-        typer.echo(f"next: hicl evaluate --run {out} --cache {cache}")
+        typer.echo(following.train(cache, out))
 
 
 def evaluate(
@@ -87,6 +88,7 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Per-class IoU, mIoU and accuracy on all labelled vertices of a split; writes them beside the model."""
+    from hicl import following
     from hicl.cache.reader import open_cache
     from hicl.train import distributed, evaluate, figures, inference
 
@@ -99,6 +101,7 @@ def evaluate(
         typer.echo(f"written: {figures.confusion(scores, run / f'confusion-{split}.png')}")
     except HiclError as missing:
         typer.echo(f"no picture: {missing}")
+    typer.echo(following.evaluate(cache, run))
 
 
 def table2(
@@ -114,6 +117,7 @@ def table2(
     settings: Settings = None,
 ) -> None:
     """Train and evaluate the five experiments of Table 2; finished runs are kept, stopped ones continued."""
+    from hicl import following
     from hicl.train import ablation
     from hicl.train import config as configs
 
@@ -122,6 +126,7 @@ def table2(
     results = ablation.table2(cache, settled, out, list(range(seeds)), jobs=jobs, device=device, say=typer.echo)
     typer.echo(ablation.markdown(results))
     typer.echo(f"written: {out / 'table2.json'}")
+    typer.echo(following.evaluate(cache, out / "runs" / "V-seed0"))
 
 
 def curves(
