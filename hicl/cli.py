@@ -269,5 +269,6 @@ def main() -> None:
         _say(f"hicl: error: {error}")
         sys.exit(1)
     except OSError as error:  # a full disk, a folder that can't be written to
-        _say(f"hicl: error: {error.filename or ''}: {error.strerror or error}")
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"hicl: error: {where}{error.strerror or error}")
         sys.exit(1)
