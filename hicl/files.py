@@ -42,8 +42,10 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # only now: once it has moved, the name is the next one's
+            raise
         finally:
-            temporary.unlink(missing_ok=True)
             os.close(lock)
 
 

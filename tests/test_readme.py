@@ -2,9 +2,9 @@
 
 A block that can't run here says so behind its language (```sh needs=scannet); its `hicl` lines are only parsed, so
 that a renamed option shows. The others run as they stand, but smaller: `make` has few rooms and an epoch (SCENES and
-EPOCHS of the Makefile), collects the tests but doesn't run them, and installs by a UV that does nothing; `--epochs N` is
-1; a teacher that would be downloaded is the miniature's; a page for a browser goes to a file. `my-scan` is a room of the
-miniature as posed RGB-D frames, `scan.ply` its mesh.
+EPOCHS of the Makefile), collects the tests but doesn't run them, and installs by a UV that does nothing; `--epochs N`
+is 1; a teacher that would be downloaded is the miniature's; a page for a browser goes to a file. `my-scan` is a room of
+the miniature as posed RGB-D frames, `scan.ply` its mesh.
 """
 
 import os

@@ -2,19 +2,22 @@
 
 import json
 import statistics
-from collections.abc import Callable
-from concurrent.futures import as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from hicl.cache.reader import open_cache
 from hicl.config import flat, updated
 from hicl.errors import HiclError
+from hicl.files import locked
 from hicl.processes import pool
+from hicl.progress import Progress
 from hicl.train import checkpoint, stream
 from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config
-from hicl.train.log import minutes
+from hicl.train.log import minutes, read_log
 
+_LOOK_S = 2.0
 PAPER_NOTE = "Paper: ScanNet val, CLIP ViT-B/16, Table 2 of HICL (CVPR 2024)."
 
 
@@ -33,15 +36,17 @@ def table2(
     Args:
         cache_path: a cache with the splits "train" and "val" and true labels for "val".
         config: shared by all runs but for experiment and seed.
-        out: gets `runs/<experiment>-seed<n>/`, `table2.json`, `table2.md` and, with matplotlib, `table2.png`.
+        out: gets `runs/<experiment>-seed<n>/`, `table2.json`, `table2.md` and, with matplotlib, `table2.png`; they grow
+            with each run that ends.
         jobs: runs at the same time, each in a process of its own.
         say: told of every run that is done.
 
     Returns:
-        What `table2.json` holds: {"experiments": {"I": {"miou": [one per seed, percent], …}, …}, …}.
+        What `table2.json` holds: {"experiments": {"I": {"miou": [one per seed, percent], …}, …}, …}. While runs are
+        missing, "missing" names them.
 
     Raises:
-        HiclError: as `train` and `evaluate`; or a finished run in `out` had other settings.
+        HiclError: as `train` and `evaluate`; a finished run in `out` had other settings; another process writes there.
     """
     out = Path(out)
     cache = open_cache(cache_path)
@@ -53,22 +58,47 @@ def table2(
             run = out / "runs" / f"{experiment}-seed{seed}"
             _check_finished(run, wanted, cache)
             tasks.append((cache_path, wanted, run, device, jobs == 1))
-    if jobs == 1:
-        for task in tasks:
-            say(_one(*task))
-    else:
-        with pool(jobs) as processes:
-            futures = [processes.submit(_one, *task) for task in tasks]
-            try:
-                for future in as_completed(futures):
-                    say(future.result())
-            finally:
-                processes.shutdown(cancel_futures=True)
-    results = _collect(out, config, seeds, experiments, cache)
-    checkpoint.replace_text(out / "table2.json", json.dumps(results, indent=1) + "\n")
-    checkpoint.replace_text(out / "table2.md", markdown(results))
-    picture(results, out / "table2.png")
+    scenes, schedule = len(cache.scene_ids("train")), config.schedule
+    steps = len(stream.plan(scenes, schedule.batch, config.seed, schedule.epochs, 0, 1))
+    data = stream.split_fingerprint(cache, "val")
+    done = {run for _, _, run, *_ in tasks if _evaluated(run, data)}
+    with locked(out):
+        for run, line in _finished(tasks, jobs, steps):
+            say(line)
+            done.add(run)
+            results = _collect(out, config, seeds, experiments, cache, done)
+            checkpoint.replace_text(out / "table2.json", json.dumps(results, indent=1) + "\n")
+            checkpoint.replace_text(out / "table2.md", markdown(results))
+            picture(results, out / "table2.png")
     return results
+
+
+def _finished(tasks: list[tuple], jobs: int, steps: int) -> Iterator[tuple[Path, str]]:
+    """(folder, what to say) of each run as it ends. steps: of each."""
+    runs = [task[2] for task in tasks]
+    if jobs == 1:
+        for run, task in zip(runs, tasks, strict=True):
+            yield run, _one(*task)
+        return
+    with pool(jobs) as processes, Progress("table 2", steps * len(runs), "step") as bar:
+        pending = {processes.submit(_one, *task): run for run, task in zip(runs, tasks, strict=True)}
+        try:
+            while pending:
+                for future in wait(pending, _LOOK_S, FIRST_COMPLETED).done:
+                    yield pending.pop(future), future.result()
+                at = {run: min(_last_step(run), steps) for run in runs}
+                bar.note = ", ".join(f"{run.name} {100 * at[run] // steps} %" for run in runs if 0 < at[run] < steps)
+                bar.update(sum(at.values()) - bar.done)
+        finally:
+            processes.shutdown(cancel_futures=True)
+
+
+def _last_step(run: Path) -> int:
+    """How far a run's log says it is; 0 where there is none."""
+    try:
+        return int(read_log(run)[-1]["step"])
+    except (HiclError, IndexError):
+        return 0
 
 
 def _check_finished(run: Path, wanted: Config, cache) -> None:
@@ -93,24 +123,36 @@ def _one(cache_path: str | Path, config: Config, run: Path, device: str, show: b
     cache = open_cache(cache_path)
     if not checkpoint.has_model(run):
         loop.train(cache_path, config, run, resume=checkpoint.has_state(run), device=device, show=show)
-    data = stream.split_fingerprint(cache, "val")
-    if not (run / "evaluation-val.json").exists() or checkpoint.load_evaluation(run, "val")["data"] != data:
+    checkpoint.drop_state(run)  # of one that was killed when it had just written its model
+    if not _evaluated(run, stream.split_fingerprint(cache, "val")):
         model = inference.load(run, distributed.start(device).device)
         evaluate.save(evaluate.evaluate(model, cache), run, cache)
-    miou = checkpoint.load_evaluation(run, "val")["miou"]
-    return f"{run.name}: mIoU {miou:.2f}, {minutes(run):.1f} minutes of training"
+    return (
+        f"{run.name}: mIoU {checkpoint.load_evaluation(run, 'val')['miou']:.2f}, {minutes(run):.1f} minutes of training"
+    )
 
 
-def _collect(out: Path, config: Config, seeds: list[int], experiments: tuple[str, ...], cache) -> dict:
-    table = {}
+def _evaluated(run: Path, data: str) -> bool:
+    """Whether a run is finished, and scored on this very data."""
+    try:
+        return checkpoint.has_model(run) and checkpoint.load_evaluation(run, "val")["data"] == data
+    except FileNotFoundError:
+        return False
+
+
+def _collect(out: Path, config: Config, seeds: list[int], experiments: tuple[str, ...], cache, done: set[Path]) -> dict:
+    table, missing, protocols = {}, [], []
     for experiment in experiments:
         runs = [out / "runs" / f"{experiment}-seed{seed}" for seed in seeds]
+        missing += [run.name for run in runs if run not in done]
+        runs = [run for run in runs if run in done]
         scores = [checkpoint.load_evaluation(run, "val") for run in runs]
+        protocols += [score["protocol"] for score in scores]
         about = EXPERIMENTS[experiment]
         table[experiment] = {
             "title": about.title,
             "miou": [score["miou"] for score in scores],
-            "mean": statistics.mean(score["miou"] for score in scores),
+            "mean": statistics.mean(score["miou"] for score in scores) if scores else None,
             "spread": statistics.stdev(score["miou"] for score in scores) if len(scores) > 1 else None,
             "accuracy": [score["accuracy"] for score in scores],
             "iou": [score["iou"] for score in scores],
@@ -121,10 +163,10 @@ def _collect(out: Path, config: Config, seeds: list[int], experiments: tuple[str
         "experiments": table,
         "seeds": seeds,
         "dataset": cache.dataset,
-        "protocol": scores[0]["protocol"],
+        "protocol": protocols[-1],
         "preset": config.preset,
         "config": {k: v for k, v in asdict(config).items() if k not in ("experiment", "seed")},
-    }
+    } | ({"missing": missing} if missing else {})
 
 
 def markdown(results: dict) -> str:
@@ -137,8 +179,14 @@ def markdown(results: dict) -> str:
         "| experiment | | paper | step | ours | step | training, minutes |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
+    if "missing" in results:
+        lines.insert(0, f"Not all runs have ended; missing: {', '.join(results['missing'])}.\n")
     before = None
     for name, row in results["experiments"].items():
+        if row["mean"] is None:
+            lines.append(f"| {name} | {row['title']} | {row['paper']:.1f} | | missing | | |")
+            before = None
+            continue
         spread = "" if row["spread"] is None else f" ± {row['spread']:.2f}"
         gains = [f"{row[k] - before[k]:+.1f}" if before else "" for k in ("paper", "mean")]
         lines.append(
@@ -157,7 +205,7 @@ def picture(results: dict, path: Path) -> bool:
         plt = pyplot()
     except HiclError:
         return False
-    rows = results["experiments"]
+    rows = {name: row for name, row in results["experiments"].items() if row["mean"] is not None}
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     axes.plot(list(rows), [row["paper"] for row in rows.values()], "o--", color="0.5", label="paper, ScanNet")
     axes.errorbar(
@@ -171,6 +219,8 @@ def picture(results: dict, path: Path) -> bool:
     for name, row in rows.items():
         axes.plot([name] * len(row["miou"]), row["miou"], ".", color="C0", alpha=0.4)
     axes.set(xlabel="experiment", ylabel="mIoU, %")
+    if "missing" in results:
+        axes.set_title(f"{len(results['missing'])} runs are missing")
     axes.legend()
     save(plt, figure, path)
     return True

@@ -77,5 +77,6 @@ def main() -> None:
         say(f"hicl: error: {error}")
         sys.exit(1)
     except OSError as error:  # a full disk, a folder that can't be written to
-        say(f"hicl: error: {error.filename or ''}: {error.strerror or error}")
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"hicl: error: {where}{error.strerror or error}")
         sys.exit(1)

@@ -29,13 +29,15 @@ def miniature(
     workers: Workers = None,
 ) -> None:
     """Write procedural furnished rooms in ScanNet's own layout: scans to try everything on."""
+    from hicl.commands import following
     from hicl.pipeline.miniature.scan import write_dataset
     from hicl.processes import cores
     from hicl.progress import Progress
 
     with Progress("miniature", scenes, "room") as bar:
         write_dataset(out, scenes, seed, workers=workers or cores(), progress=lambda _: bar.update())
-    say(f"{scenes} rooms in {out}; next: hicl preprocess miniature --root {out} --out CACHE")
+    say(f"{scenes} rooms in {out}")
+    say(following.miniature(out))
 
 
 class Datasets(TyperGroup):
@@ -74,6 +76,7 @@ def _preprocess(name: str) -> Callable:
         scheduler: Scheduler = None,
         device: Device = "auto",
     ) -> None:
+        from hicl.commands import following
         from hicl.pipeline import agreement
         from hicl.pipeline.classes import ClassList, parse_classes
         from hicl.pipeline.config import build
@@ -101,6 +104,7 @@ def _preprocess(name: str) -> Callable:
             for doubt in doubts:
                 say(f"  {scene}: {doubt}")
         _end(summary)
+        say(following.preprocess(out, name, root))
 
     preprocess.__doc__ = dataset.__doc__.splitlines()[0]
     return preprocess
@@ -124,6 +128,7 @@ def relabel(
     device: Device = "auto",
 ) -> None:
     """Other words for a cache, without its images; `hicl train` then learns them."""
+    from hicl.commands import following
     from hicl.pipeline.classes import parse_classes
     from hicl.pipeline.relabel import relabel
 
@@ -132,6 +137,7 @@ def relabel(
         summary = relabel(everywhere(cache), words, vote, clip, weights, workers, device, executor)
     typer.echo(f"{len(summary.done)} scenes relabelled, {len(summary.unchanged)} up to date; cache: {cache}")
     _end(summary)
+    typer.echo(following.relabel(cache))
 
 
 def check(

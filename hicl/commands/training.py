@@ -69,6 +69,7 @@ def train(
     settled = configs.load(preset or "miniature", config, options)
     out = out or Path("work") / f"{settled.experiment}-seed{settled.seed}"
 
+    from hicl.commands import following
     from hicl.train import distributed, loop
 
     try:
@@ -78,7 +79,7 @@ def train(
         distributed.stop()
     if leads:
         typer.echo(f"{out / 'model.safetensors'}: experiment {settled.experiment}, seed {settled.seed}")
-        typer.echo(f"next: hicl evaluate --model {out} --cache {cache}")
+        typer.echo(following.train(cache, out))
 
 
 def evaluate(
@@ -89,6 +90,7 @@ def evaluate(
 ) -> None:
     """Per-class IoU, mIoU and accuracy on all labelled vertices of a split; writes them beside the model."""
     from hicl.cache.reader import open_cache
+    from hicl.commands import following
     from hicl.train import distributed, evaluate, figures, inference
 
     opened = open_cache(cache)
@@ -101,6 +103,7 @@ def evaluate(
         typer.echo(f"written: {figures.confusion(scores, run / f'confusion-{split}.png')}")
     except HiclError as missing:
         typer.echo(f"no picture: {missing}")
+    typer.echo(following.evaluate(cache, model))
 
 
 def table2(
@@ -118,6 +121,7 @@ def table2(
     settings: Settings = None,
 ) -> None:
     """Train and evaluate the five experiments of Table 2; finished runs are kept, stopped ones continued."""
+    from hicl.commands import following
     from hicl.train import ablation
     from hicl.train import config as configs
 
@@ -126,3 +130,4 @@ def table2(
     results = ablation.table2(cache, settled, out, list(range(seeds)), jobs=jobs, device=device, say=typer.echo)
     typer.echo(ablation.markdown(results))
     typer.echo(f"written: {out / 'table2.json'}")
+    typer.echo(following.evaluate(cache, out / "runs" / "V-seed0"))

@@ -6,6 +6,7 @@ Such a file has
     Settings     a dataclass derived from `PreprocessConfig`, with the data set's own options beside those of all
     source       (root, settings) to a `scene.Source`: its scenes with their splits, and its classes
     defaults     where a root may have settings of its own: (root) to their values
+    TRAINING     where `hicl train` needs other options than its own for such scenes: those words
 """
 
 import importlib

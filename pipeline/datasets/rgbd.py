@@ -30,6 +30,7 @@ from hicl.pipeline.datasets.namings import EXPECTED, entries, list_frames, why_n
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Readings, Scene, Source
 
 _FARTHEST = 65_536.0  # metres: beyond, 32-bit floats step by 8 mm
+TRAINING = ("--epochs", "500", "--set", "stream.voxel_size=0.05")
 _MESH, _TRUTH = "_vh_clean_2.ply", "_vh_clean_2.labels.ply"
 
 

@@ -31,6 +31,7 @@ from hicl.pipeline.teacher.choice import MINIATURE
 from hicl.read import read_json
 
 SENS_FRAME_STEP = 20
+TRAINING = ("--preset", "scannet")
 
 # The official v2 split is by room, so the validation split's 312 scans are the scans of these rooms; rooms from 707 on
 # are the 100 test scans, all others train (ScanNet/ScanNet Tasks/Benchmark/scannetv2_{train,val,test}.txt).

@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ from typer.testing import CliRunner
 
 from hicl import commands
 from hicl.errors import HiclError
+from hicl.files import locked
 
 TINY = (
     *("--set", "stream.voxel_size=0.15", "--set", "stream.workers=0", "--set", "model.stem=4"),
@@ -42,6 +44,33 @@ def test_from_training_to_the_papers_figures(cache, tmp_path):
     assert _run("figure", "curves", "--model", run, "--out", tmp_path / "6.png") and (tmp_path / "6.png").exists()
     assert _run("figure", "features", "--model", run, "--cache", cache, "--out", tmp_path / "7.png")
     assert (tmp_path / "7.png").exists()
+
+
+def test_the_next_command_is_one_that_works(cache, tmp_path):
+    """A scan of one's own has neither a split val nor truth: no evaluation. Paths are quoted."""
+    own = str(make_cache(tmp_path / "my cache", val=0, n_points=200, width=8))
+    said = _run("train", "--cache", own, "--exp", "I", "--out", tmp_path / "my run", *TINY)
+    (line,) = [line for line in said.splitlines() if line.startswith("next: hicl ")]
+    words = shlex.split(line.removeprefix("next: hicl "))
+    assert words[0] == "export"
+    command = [sys.executable, "-m", "hicl", *words]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert (tmp_path / "my run/labels.ply").stat().st_size > 1000
+
+
+def test_a_folder_that_is_trained_in_is_refused(cache, tmp_path):
+    with locked(tmp_path / "V"), pytest.raises(HiclError, match="V: another hicl is writing to it"):
+        _run("train", "--cache", cache, "--exp", "V", "--out", tmp_path / "V", *TINY)
+    with locked(tmp_path / "t"), pytest.raises(HiclError, match="t: another hicl is writing to it"):
+        _run("table2", "--cache", cache, "--out", tmp_path / "t", *TINY)
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(cache, tmp_path):
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); from hicl.cli import main; main()"
+    command = [sys.executable, "-c", code, "export", "--cache", cache, "--out", tmp_path / "a.ply"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr == f"hicl: error: {tmp_path / 'a.ply'}: File too large\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_missing_is_said(cache, tmp_path):

@@ -270,7 +270,18 @@ def test_all_variants_of_the_heads_and_losses_train(cache, tmp_path):
 def test_table_2_is_made_once_and_only_once(cache, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     config = _config(schedule__epochs=2)
-    results = ablation.table2(cache, config, tmp_path, [0, 1])
+    grown = []
+
+    def say(line):  # told before the tables are written: they hold the runs of the lines before
+        if grown or (tmp_path / "table2.json").exists():
+            grown.append(json.loads((tmp_path / "table2.json").read_text()))
+            text = (tmp_path / "table2.md").read_text()
+            assert text.startswith("Not all runs have ended; missing: I-seed") and "| V | + feedback" in text
+
+    results = ablation.table2(cache, config, tmp_path, [0, 1], say=say)
+    assert [len(table["missing"]) for table in grown] == [9, 8, 7, 6, 5, 4, 3, 2, 1][: len(grown)] and len(grown) == 9
+    assert [len(grown[0]["experiments"][name]["miou"]) for name in EXPERIMENTS] == [0, 0, 0, 0, 1]
+    assert list(results) == ["experiments", "seeds", "dataset", "protocol", "preset", "config"]
     assert list(results["experiments"]) == list(EXPERIMENTS)
     saved = json.loads((tmp_path / "table2.json").read_text())
     assert all(len(row["miou"]) == 2 for row in saved["experiments"].values())

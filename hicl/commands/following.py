@@ -1,0 +1,65 @@
+"""What to do next, as a line that can be typed: each command ends with it."""
+
+import shlex
+from pathlib import Path
+
+from hicl.cache.reader import open_cache
+from hicl.errors import HiclError
+from hicl.pipeline import datasets
+
+
+def command(*words: str | Path) -> str:
+    """`next: hicl …`, quoted for a shell."""
+    return f"next: hicl {shlex.join(str(word) for word in words)}"
+
+
+def miniature(root: Path) -> str:
+    """After `hicl miniature`."""
+    return command(
+        "preprocess", "miniature", "--root", root, "--out", root.parent / f"{root.name or 'miniature'}-cache"
+    )
+
+
+def preprocess(cache: str, dataset: str, root: Path) -> str:
+    """After `hicl preprocess`: the split that is missing, else training."""
+    splits = open_cache(cache).splits()
+    if splits == ["train"] and hasattr(datasets.load(dataset).Settings, "split"):
+        return command("preprocess", dataset, "--root", root, "--out", cache, "--split", "val")
+    if "train" not in splits:
+        return command("report", "labels", "--cache", cache)
+    return _training(cache, dataset)
+
+
+def relabel(cache: str) -> str:
+    """After `hicl relabel`."""
+    return _training(cache, open_cache(cache).dataset)
+
+
+def _training(cache: str, dataset: str) -> str:
+    run = Path("work") / f"{Path(cache).name}-V"
+    while run.exists():  # another's
+        run = run.with_name(f"{run.name}-again")
+    suited = getattr(datasets.load(dataset), "TRAINING", ()) if dataset in datasets.DATASETS else ()
+    return command("train", "--cache", cache, "--exp", "V", *suited, "--out", run)
+
+
+def train(cache: str, run: Path) -> str:
+    """After `hicl train`: the score where there is truth to score by, else the result to look at."""
+    if _has_truth(cache):
+        return command("evaluate", "--model", run, "--cache", cache)
+    return command("export", "--cache", cache, "--model", run, "--out", run / "labels.ply")
+
+
+def evaluate(cache: str, run: Path) -> str:
+    """After `hicl evaluate`."""
+    return command("figure", "scene", "--cache", cache, "--model", run, "--out", run / "scene.png")
+
+
+def _has_truth(cache: str) -> bool:
+    opened = open_cache(cache)
+    try:
+        scenes = opened.scene_ids("val")
+        same = not opened.truth_classes or tuple(opened.truth_classes) == tuple(opened.classes)
+        return same and any(opened.scene(scene).has("points/label") for scene in scenes)
+    except HiclError:  # no such split
+        return False
