@@ -56,10 +56,11 @@ def _cast(value: Any, kind: Any, name: str, source: str) -> Any:
         return float(value)
     elif type(value) is kind and (kind is not int or abs(value) < 1 << 63):
         return value
-    raise HiclError(f"{source}: {name} = {_shown(value)} must be {getattr(kind, '__name__', kind)}")
+    raise HiclError(f"{source}: {name} = {shown(value)} must be {getattr(kind, '__name__', kind)}")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of too many digits, tables in tables

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hicl.config import flat, read_toml, updated
+from hicl.config import flat, read_toml, shown, updated
 from hicl.errors import HiclError
 
 REFERENCE_EPOCHS = 120
@@ -183,7 +183,7 @@ def load(preset: str = "miniature", file: Path | None = None, overrides: dict[st
     table = read_toml(file) if file is not None else {}
     preset = table.get("preset", preset)
     if preset not in PRESETS:
-        raise HiclError(f"preset {preset!r} is unknown; there are {', '.join(PRESETS)}")
+        raise HiclError(f"preset {shown(preset)} is unknown; there are {', '.join(PRESETS)}")
     config = updated(PRESETS[preset], table, str(file))
     for key, value in (overrides or {}).items():
         nested: object = value
@@ -199,7 +199,7 @@ def check(config: Config) -> Config:
     values = flat(config)
     for name, choices in _CHOICES.items():
         if values[name] not in choices:
-            raise HiclError(f"{name} = {values[name]!r} is unknown; there are {', '.join(choices)}")
+            raise HiclError(f"{name} = {shown(values[name])} is unknown; there are {', '.join(choices)}")
     for name in _POSITIVE:
         if not 0 < values[name] < math.inf:
             raise HiclError(f"{name} = {values[name]} must be greater than 0")
