@@ -137,10 +137,11 @@ def _cast(value: Any, kind: Any, name: str, source: str) -> Any:
         return float(value)
     elif type(value) is kind and (kind is not int or abs(value) < 1 << 63):
         return value
-    raise HiclError(f"{source}: {name} = {_shown(value)} must be {getattr(kind, '__name__', kind)}")
+    raise HiclError(f"{source}: {name} = {shown(value)} must be {getattr(kind, '__name__', kind)}")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of too many digits, tables in tables
@@ -156,7 +157,7 @@ def check(config: T, spelled: Callable[[str], str] = str) -> T:
     values = flat(config)
     for setting in settings_of(type(config)):
         value, about = values[setting.key], setting.about
-        said = f"{spelled(setting.key)} {value}"
+        said = f"{spelled(setting.key)} {value:.80}" if isinstance(value, str) else f"{spelled(setting.key)} {value}"
         if value is None:
             continue
         if about.choices and value not in about.choices:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from hicl.cache.reader import open_cache
-from hicl.config import flat, updated
+from hicl.config import flat, shown, updated
 from hicl.errors import HiclError
 from hicl.files import locked
 from hicl.processes import pool
@@ -107,7 +107,7 @@ def _check_finished(run: Path, wanted: Config, cache) -> None:
     _, meta = checkpoint.load_model(run)
     had = flat(updated(Config(), meta["config"], str(run / "model.json")))
     new = flat(wanted)
-    changed = [f"{k} was {had[k]!r}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and had[k] != new[k]]
+    changed = [f"{k} was {shown(had[k])}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and had[k] != new[k]]
     if meta.get("text") != cache.fingerprint or meta.get("data") != stream.split_fingerprint(cache, "train"):
         changed.append("the cache is another, or changed")
     if changed:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from hicl.cache.reader import open_cache
-from hicl.config import flat, to_toml, updated
+from hicl.config import flat, shown, to_toml, updated
 from hicl.errors import HiclError
 from hicl.files import locked
 from hicl.train import checkpoint, distributed, evaluate, inference, stream
@@ -151,6 +151,6 @@ def _same_run(out: Path, state: dict, config: Config, identity: dict) -> None:
         if was[key] != now[key]:
             raise HiclError(f"{out}: can't be resumed: {reason} since it began; start anew with another --out")
     old, new = flat(updated(config, state["config"], str(out / "state.json"))), flat(config)
-    changed = [f"{k} was {old[k]!r}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and old[k] != new[k]]
+    changed = [f"{k} was {shown(old[k])}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and old[k] != new[k]]
     if changed:
         raise HiclError(f"{out}: can't be resumed with other settings: {'; '.join(changed)}")

@@ -151,7 +151,10 @@ def fuzz(cases: int, seed: int, names: list[str], say=print) -> list[tuple[str, 
             results += batch(name, seed, first, min(first + BATCH, count))
         ends = collections.Counter(end.split(":")[0] for end, _, _ in results)
         say(f"{name:<12}{len(results):>7} " + ", ".join(f"{ends[end]} {end}" for end in sorted(ends)))
-        faults += [(name, result) for result in results if result[0].startswith("fault")]
+        for end, file, number in results:
+            if end.startswith("fault"):
+                say(f"    --reader {name!r} --case {number}: {file}: {end}")
+                faults.append((name, [end, file, number]))
     return faults
 
 
@@ -175,8 +178,6 @@ def main() -> None:
         return None
     start = time.perf_counter()
     faults = fuzz(options.cases, options.seed, names)
-    for name, (end, file, number) in faults[:200]:
-        print(f"{name} --case {number}: {file}: {end}")
     print(f"{options.cases} cases, seed {options.seed}: {len(faults)} faults; {time.perf_counter() - start:.0f} s")
     sys.exit(bool(faults))
 
