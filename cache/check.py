@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hicl.cache import storage
-from hicl.cache.reader import CacheReader, SceneReader, open_cache
+from hicl.cache.opening import open_cache
+from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import SCENE_ARRAYS
-from hicl.cache.store import SCENES, is_url, open_store
+from hicl.cache.store import SCENES, is_url
+from hicl.cache.stores import open_store
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError
 from hicl.progress import Progress

@@ -14,76 +14,19 @@ from typing import Any
 import numpy as np
 
 from hicl.cache import manifest, storage
+from hicl.cache.attributes import attributes_of, root_of, scene_attributes
 from hicl.cache.names import assert_plain
 from hicl.cache.schema import (
     COUNTS,
-    FORMAT,
     MAX_CLASSES,
     SCENE_ARRAYS,
-    STAGES,
-    VERSION,
     ArraySpec,
     assert_values,
 )
 from hicl.cache.schema import TEXT as TEXT_ARRAY
-from hicl.cache.store import SCENES, TEXT, attributes_of, is_url, open_store, read_bytes
+from hicl.cache.store import SCENES, TEXT, read_bytes
+from hicl.cache.stores import open_store
 from hicl.errors import HiclError
-
-
-def root_of(content: bytes | None, where: str | Path) -> dict:
-    """Attributes in a cache's zarr.json. Raises `HiclError` unless it is one that this version knows."""
-    root = attributes_of(content, where)
-    if root.get("format") != FORMAT:
-        raise HiclError(f"{where}: not a cache of hicl (format {root.get('format')!r}, expected {FORMAT!r})")
-    if root.get("version") != VERSION:
-        raise HiclError(
-            f"{where}: cache version {root.get('version')}, this hicl knows {VERSION}; preprocess into a new folder"
-        )
-    root = {"truth_classes": [], "teacher": None} | root
-    sound = {
-        "dataset": isinstance(root.get("dataset"), str),
-        "classes": _are_names(root.get("classes")) and 0 < len(root["classes"]) <= MAX_CLASSES,
-        "truth_classes": _are_names(root["truth_classes"]) and len(root["truth_classes"]) <= MAX_CLASSES,
-        "text_fingerprint": isinstance(root.get("text_fingerprint"), str),
-        "teacher": isinstance(root["teacher"], dict | None),
-    }
-    _assert_sound(sound, where)
-    return root
-
-
-def scene_attributes(content: bytes | None, where: str | Path) -> dict:
-    """Attributes in a scene's zarr.json. Raises `HiclError` if one is missing or can't be."""
-    attributes = {"skipped": {}, "split": "", "settings": {}, "teacher": None} | attributes_of(content, where)
-    stages, counts = attributes.get("stages"), attributes.get("counts")
-    sound = {
-        "stages": isinstance(stages, dict) and all(isinstance(stages.get(name), str) for name in (*STAGES, "text")),
-        "counts": isinstance(counts, dict)
-        and all(type(counts.get(name)) is int and 0 <= counts[name] < 1 << 63 for name in COUNTS),
-        "skipped": isinstance(attributes["skipped"], dict),
-        "split": isinstance(attributes["split"], str),
-        "settings": isinstance(attributes["settings"], dict),
-        "teacher": isinstance(attributes["teacher"], dict | None),
-        "source": isinstance(attributes.get("source", ""), str),
-        "left_out": type(attributes.get("left_out", 0)) is int,
-        "origin": _is_place(attributes.get("origin", [0, 0, 0])),
-        "frame_names": _are_names(attributes.get("frame_names", [])),
-    }
-    _assert_sound(sound, where)
-    return attributes
-
-
-def _is_place(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(type(x) in (int, float) and abs(x) < 1e12 for x in value)
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _assert_sound(sound: dict[str, bool], where: str | Path) -> None:
-    wrong = [key for key, value in sound.items() if not value]
-    if wrong:
-        raise HiclError(f"{where}/zarr.json: no such {wrong[0]} as cache/SPEC.md has; {storage.WAY_OUT}")
 
 
 class Group:
@@ -249,18 +192,3 @@ class CacheReader:
             raise HiclError(f"{where}: no such scene in this cache; `hicl preprocess` makes it")
         if attributes["stages"]["text"] != self.fingerprint:
             raise HiclError(f"{where}: labelled with another class list than the cache's; preprocess it again")
-
-
-def open_cache(location: str | Path, mirror: Path | None = None) -> CacheReader:
-    """Open a cache: a folder, or a URL of any file system that fsspec knows.
-
-    mirror: where a remote cache is fetched to; None: the user's cache folder.
-    Raises `HiclError` if there is none, or one of another version.
-    """
-    if is_url(location):
-        from hicl.cache.mirror import MirroredCache
-
-        return MirroredCache(str(location), mirror)
-    if not Path(location).is_dir():
-        raise HiclError(f"{location}: no such folder; make a cache with `hicl preprocess`")
-    return CacheReader(location)

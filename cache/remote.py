@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from hicl.cache.attributes import root_of
 from hicl.cache.names import assert_plain, is_plain
-from hicl.cache.reader import root_of
 from hicl.cache.schema import SCENE_ARRAYS
 from hicl.cache.store import SCENES, STAGING, TEXT, scene_names
 from hicl.errors import HiclError

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hicl import read
+from hicl.cache.attributes import attributes_of
 from hicl.cache.names import assert_plain
 from hicl.errors import HiclError
 from hicl.files import naming
@@ -24,15 +25,6 @@ _TEXT_ASIDE = ".text"  # in .replaced, where a scene may be called "text"
 def is_url(location: str | Path) -> bool:
     """Whether a cache's location is a URL, like s3://bucket/prefix, and not a path."""
     return "://" in str(location)
-
-
-def open_store(location: str | Path):
-    """The `Folder` or the `remote.RemoteStore` at a location. Raises `HiclError` for a URL of no known file system."""
-    if not is_url(location):
-        return Folder(location)
-    from hicl.cache.remote import RemoteStore
-
-    return RemoteStore(str(location))
 
 
 def scene_names(entries: list[str], where: str | Path) -> list[str]:
@@ -49,17 +41,6 @@ def read_bytes(path: Path) -> bytes | None:
         return read.read_bytes(path)
     except FileNotFoundError:
         return None
-
-
-def attributes_of(content: bytes | None, where: str | Path) -> dict:
-    """Attributes in the zarr.json of a group; `where` is the group. Raises `HiclError` if it is missing or no such."""
-    if content is None:
-        raise HiclError(f"{where}/zarr.json: missing; not a cache, or one that lost files: run `hicl preprocess` again")
-    meta = read.parse_json(content, f"{where}/zarr.json")
-    attributes = meta.get("attributes", {}) if isinstance(meta, dict) else None
-    if not isinstance(attributes, dict):
-        raise HiclError(f"{where}/zarr.json: not the metadata of a Zarr group; delete {where} and preprocess again")
-    return attributes
 
 
 class Folder:

@@ -17,10 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from hicl.cache import manifest, schema, storage
+from hicl.cache.attributes import root_of, scene_attributes
 from hicl.cache.names import assert_plain
-from hicl.cache.reader import CacheReader, open_cache, root_of, scene_attributes
+from hicl.cache.opening import open_cache
+from hicl.cache.reader import CacheReader
 from hicl.cache.schema import COUNTS, FORMAT, MAX_CLASSES, SCENE_ARRAYS, VERSION, ArraySpec, validate
-from hicl.cache.store import SCENES, TEXT, open_store
+from hicl.cache.store import SCENES, TEXT
+from hicl.cache.stores import open_store
 from hicl.errors import HiclError
 from hicl.files import naming
 

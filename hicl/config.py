@@ -105,7 +105,9 @@ def changes(base: Any, table: dict[str, Any], source: str, prefix: str = "") -> 
     for key, value in table.items():
         name = prefix + key
         if key not in hints:
-            raise HiclError(f"{source}: unknown key {name!r}; {_nearest(name, [prefix + key for key in flat(base)])}")
+            raise HiclError(
+                f"{source}: unknown key {shown(name)}; {_nearest(name, [prefix + key for key in flat(base)])}"
+            )
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
             found[key] = dataclasses.replace(current, **changes(current, value, source, name + "."))

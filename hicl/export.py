@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.clouds import Cloud, write_ply
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.files import replacing
 

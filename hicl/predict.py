@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hicl.cache.reader import CacheReader, open_cache
+from hicl.cache.opening import open_cache
+from hicl.cache.reader import CacheReader
 from hicl.clouds import Cloud, read_cloud, write_ply
 from hicl.devices import checked_device
 from hicl.errors import HiclError

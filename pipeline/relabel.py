@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.cache.writer import CacheWriter
 from hicl.config import settings_of
 from hicl.devices import checked_device

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hicl.cache.reader import CacheReader, SceneReader, open_cache
+from hicl.cache.opening import open_cache
+from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.files import replacing

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from plyfile import PlyData
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 
 
 def hicl(*words, cwd: Path) -> subprocess.CompletedProcess:

@@ -8,7 +8,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 from hicl import commands
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 
 URL = "memory://bucket/cache"
 

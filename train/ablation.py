@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.config import flat, shown, updated
 from hicl.errors import HiclError
 from hicl.files import locked

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.config import flat, shown, to_toml, updated
 from hicl.errors import HiclError
 from hicl.files import locked

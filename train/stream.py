@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.processes import compiling

@@ -39,7 +39,7 @@ def features(
     device: Device = "auto",
 ) -> None:
     """t-SNE of the features of two scenes and of their union (the paper's Fig. 7)."""
-    from hicl.cache.reader import open_cache
+    from hicl.cache.opening import open_cache
     from hicl.train import distributed, figures, inference
 
     opened = open_cache(cache)

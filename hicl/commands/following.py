@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.pipeline import datasets
 

@@ -89,7 +89,7 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Per-class IoU, mIoU and accuracy on all labelled vertices of a split; writes them beside the model."""
-    from hicl.cache.reader import open_cache
+    from hicl.cache.opening import open_cache
     from hicl.commands import following
     from hicl.train import distributed, evaluate, figures, inference
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hicl.cache.reader import CacheReader, SceneReader, open_cache
+from hicl.cache.opening import open_cache
+from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.cache.store import is_url
 from hicl.clouds import near_zero, read_cloud

@@ -21,7 +21,7 @@ from bench_train import ROOMS
 from synthetic_rooms import make_cache
 
 from hicl.cache import reader, storage
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.train import stream
 from hicl.train.config import load
 from hicl.train.kernels import warm_up

@@ -22,7 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from synthetic_rooms import make_cache
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.train import distributed, stream
 from hicl.train.config import load
 from hicl.train.kernels import label_histogram, voxelise, warm_up

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from hicl.cache.check import check
 from hicl.cache.names import is_plain
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.cache.schema import SCENE_ARRAYS
 from hicl.cache.writer import CacheWriter
 from hicl.commands import app

@@ -7,7 +7,7 @@ import pytest
 import zarr
 from scenes import CLASSES, arrays, embedding, put, set_text, tree
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.cache.schema import SCENE_ARRAYS
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError

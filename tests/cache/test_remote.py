@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from scenes import arrays, attributes, embedding, fill, put, set_text, tree
 
 from hicl.cache import mirror
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.cache.writer import CacheWriter, staging
 from hicl.errors import HiclError
 

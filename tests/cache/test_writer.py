@@ -10,7 +10,7 @@ import pytest
 from scenes import CLASSES, arrays, fill, put, set_text, tree
 
 from hicl.cache import store as store_module
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.cache.store import Folder
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError

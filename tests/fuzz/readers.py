@@ -173,7 +173,7 @@ def _make_cache(folder: Path) -> None:
 
 
 def _read_cache(folder: Path):
-    from hicl.cache.reader import open_cache
+    from hicl.cache.opening import open_cache
     from hicl.pipeline.search import similarity
 
     cache = open_cache(folder / "cache")

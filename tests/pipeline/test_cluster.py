@@ -14,7 +14,7 @@ from scans import tree, write_labels, write_scan
 from typer.testing import CliRunner
 
 from hicl import commands
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError
 from hicl.pipeline import relabel, run, workers

@@ -6,7 +6,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hicl import commands
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.pipeline import datasets
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from scans import tree, write_scan
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.pipeline import relabel, run, stages
 from hicl.pipeline.classes import ClassList

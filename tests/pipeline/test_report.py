@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scenes import arrays, put, set_text
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.cache.writer import CacheWriter
 from hicl.errors import HiclError
 from hicl.pipeline import report

@@ -16,7 +16,7 @@ from plyfile import PlyData
 from reference import same_partition
 from scans import tree, write_labels, write_scan
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.export import export
 from hicl.pipeline import report, run

@@ -1,7 +1,7 @@
 import numpy as np
 from scans import write_scan
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import rgbd

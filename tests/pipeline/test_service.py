@@ -15,7 +15,7 @@ import pytest
 import torch
 from scans import tree, write_scan
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.pipeline import run
 from hicl.pipeline.classes import ClassList

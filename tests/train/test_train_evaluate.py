@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 from synthetic_rooms import CLASSES, make_cache, text_embedding
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.metrics import confusion
 from hicl.train import evaluate, inference, minkunet

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from synthetic_rooms import make_cache
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.train import ablation, checkpoint, distributed, inference, loop, minkunet, stream
 from hicl.train.config import EXPERIMENTS, load

@@ -7,7 +7,7 @@ import pytest
 import torch
 from synthetic_rooms import CLASSES, make_cache
 
-from hicl.cache.reader import open_cache
+from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.train import stream
 from hicl.train.config import HeadConfig, StreamConfig
