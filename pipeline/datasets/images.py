@@ -1,5 +1,6 @@
 """Files of posed RGB-D folders: colour, 16-bit depth, poses and intrinsics as text. Each error names the file."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from PIL import Image
 
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.datasets.scene import Camera, checked_pose
-from hicl.pipeline.datasets.sens import decode_color
+from hicl.pipeline.datasets.sens import assert_plausible, decode_color
 
 
 def read_color(path: Path, camera: Camera | None = None) -> np.ndarray:
@@ -25,7 +26,9 @@ def read_depth(path: Path, camera: Camera | None = None, scale: float = 1000.0) 
     65535 means "nothing measured" as well (7-Scenes).
     """
     try:
-        with Image.open(path) as image:
+        data = path.read_bytes()  # of a file, Pillow would ask for as many bytes at once as a chunk says it has
+        with Image.open(io.BytesIO(data)) as image:
+            assert_plausible(image, len(data))
             raw = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FrameError(f"{path}: depth doesn't decode ({getattr(error, 'strerror', None) or error})") from None
@@ -68,7 +71,9 @@ def read_intrinsics(path: Path, size: tuple[int, int]) -> Camera:
 def read_label(path: Path, n_classes: int) -> np.ndarray:
     """uint8 [h, w] class indices, 255 = none. Raises `HiclError` if it doesn't decode or holds an unknown class."""
     try:
-        with Image.open(path) as image:
+        data = path.read_bytes()  # of a file, Pillow would ask for as many bytes at once as a chunk says it has
+        with Image.open(io.BytesIO(data)) as image:
+            assert_plausible(image, len(data))
             label = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise HiclError(f"{path}: label image doesn't decode ({error})") from None

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from formats import encoded, millimetres, picture, write_color, write_depth
@@ -147,3 +150,17 @@ def test_a_palette_is_read_as_indices(tmp_path):
     image.putpalette([9, 9, 9] * 256)
     image.save(tmp_path / "l.png")
     np.testing.assert_array_equal(images.read_label(tmp_path / "l.png", 3), [[0, 1, 2]])
+
+
+@pytest.mark.parametrize("kind", ["color", "depth", "label"])
+def test_a_header_of_more_pixels_than_the_file_can_hold(tmp_path, kind):
+    """Pillow would ask for the memory of 9,000 x 9,000 pixels first."""
+    path = tmp_path / "large.png"
+    Image.fromarray(np.zeros((4, 4), np.uint16 if kind == "depth" else np.uint8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 9_000, 9_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    read = getattr(images, f"read_{kind}")
+    with pytest.raises(HiclError, match="large.png: .*9000x9000 pixels in .* bytes"):
+        read(path, 3) if kind == "label" else read(path)
