@@ -1,6 +1,7 @@
 """Files of posed RGB-D folders: colour, 16-bit depth, poses and intrinsics as text. Each error names the file."""
 
 import contextlib
+import io
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.datasets import nyu40
 from hicl.pipeline.datasets.scene import Camera, checked_camera, checked_pose
-from hicl.pipeline.datasets.sens import decode_color
+from hicl.pipeline.datasets.sens import assert_plausible, decode_color
 from hicl.read import told_apart
 
 
@@ -29,11 +30,7 @@ def read_depth(path: Path, camera: Camera | None = None, scale: float = 1000.0) 
     65535 means "nothing measured" as well (7-Scenes).
     """
     try:
-        if path.suffix.lower() == ".pgm":
-            raw = _read_pgm(path)
-        else:
-            with Image.open(path) as image:
-                raw = np.asarray(image)
+        raw = _read_pgm(path) if path.suffix.lower() == ".pgm" else _decoded(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FrameError(f"{path}: depth doesn't decode{_why(path, error)}") from None
     if raw.ndim != 2 or raw.dtype not in (np.dtype("uint16"), np.dtype("int32")):
@@ -41,6 +38,13 @@ def read_depth(path: Path, camera: Camera | None = None, scale: float = 1000.0) 
     if camera is not None and raw.shape != (camera.height, camera.width):
         raise FrameError(f"{path}: depth is {raw.shape[0]}x{raw.shape[1]}, expected {camera.height}x{camera.width}")
     return np.where(raw >= 65535, 0, raw).astype(np.float32) / np.float32(scale)
+
+
+def _decoded(path: Path) -> np.ndarray:
+    data = path.read_bytes()  # of a file, Pillow would ask for as many bytes at once as a chunk says it has
+    with Image.open(io.BytesIO(data)) as image:
+        assert_plausible(image, len(data))
+        return np.asarray(image)
 
 
 def _read_pgm(path: Path) -> np.ndarray:
@@ -106,7 +110,7 @@ def _pinhole(matrix: np.ndarray, path: Path, size: tuple[int, int]) -> Camera:
 def _why(path: Path, error: Exception) -> str:
     """What is wrong with an image that doesn't decode."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
-        return told_apart(file.read(512)) or f" ({error})"
+        return told_apart(file.read(512)) or f" ({str(error).split(' <_io.BytesIO')[0]})"
     return f" ({getattr(error, 'strerror', None) or error})"
 
 
@@ -116,8 +120,7 @@ def read_label(path: Path, names: tuple[str, ...], ids: str = "classes") -> np.n
     Raises `HiclError` if it doesn't decode or holds an unknown class.
     """
     try:
-        with Image.open(path) as image:
-            label = np.asarray(image)
+        label = _decoded(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise HiclError(f"{path}: label image doesn't decode{_why(path, error)}") from None
     if label.ndim != 2 or label.dtype.kind not in "ui":

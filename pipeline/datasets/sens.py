@@ -157,10 +157,19 @@ class SensFile:
             raise HiclError(f"{self.path}: can't be read ({error.strerror})") from None
 
 
+def assert_plausible(image: Image.Image, size: int) -> None:
+    """Raises `ValueError` where a file of `size` bytes can't hold an image as large as its header says: Pillow asks for
+    the memory before it decodes. Deflate shrinks to no less than 1/1032."""
+    if image.width * image.height > max(1 << 22, 2048 * size):
+        raise ValueError(f"{image.height}x{image.width} pixels in {size} bytes")
+
+
 def decode_color(data: bytes, where: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """Decode an encoded image to uint8 [H, W, 3]; `FrameError` if it doesn't decode or isn't `size` (H, W)."""
     try:
-        image = Image.open(io.BytesIO(data)).convert("RGB")
+        image = Image.open(io.BytesIO(data))
+        assert_plausible(image, len(data))
+        image = image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         said = told_apart(data) or f" ({str(error).split(' <_io.BytesIO')[0]})"  # Pillow names what it was handed
         raise FrameError(f"{where}: colour doesn't decode{said}") from None

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from formats import encoded, millimetres, picture, write_color, write_depth
@@ -200,3 +203,17 @@ def test_what_is_no_image_is_told_apart(tmp_path, content, said):
         with pytest.raises(HiclError, match=f"0.jpg: .* doesn't decode .{said}") as error:
             read(tmp_path / "0.jpg")
         assert "BytesIO" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["color", "depth", "label"])
+def test_a_header_of_more_pixels_than_the_file_can_hold(tmp_path, kind):
+    """Pillow would ask for the memory of 9,000 x 9,000 pixels first."""
+    path = tmp_path / "large.png"
+    Image.fromarray(np.zeros((4, 4), np.uint16 if kind == "depth" else np.uint8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 9_000, 9_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    read = getattr(images, f"read_{kind}")
+    with pytest.raises(HiclError, match="large.png: .*9000x9000 pixels in .* bytes"):
+        read(path, ("a", "b", "c")) if kind == "label" else read(path)
