@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hicl.files import naming
 
 SCENES, STAGING, REPLACED = "scenes", ".staging", ".replaced"
 TEXT = "text"
+_TRIES = 20
 _TEXT_ASIDE = ".text"  # in .replaced, where a scene may be called "text"
 
 
@@ -76,8 +78,12 @@ class Folder:
 
     def tidy(self) -> None:
         """Remove what was staged and never published, and what was replaced."""
-        shutil.rmtree(self.path / STAGING, ignore_errors=True)
-        shutil.rmtree(self.path / REPLACED, ignore_errors=True)
+        for folder in (self.path / STAGING, self.path / REPLACED):
+            for _ in range(_TRIES):  # after one of Zarr's threads failed, the others may write for a moment still
+                shutil.rmtree(folder, ignore_errors=True)
+                if not folder.exists():
+                    break
+                time.sleep(0.05)
 
     def recover(self) -> None:
         """Put back what a killed run moved aside and didn't replace."""

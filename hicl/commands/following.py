@@ -23,7 +23,7 @@ def miniature(root: Path) -> str:
 def preprocess(cache: str, dataset: str, root: Path) -> str:
     """After `hicl preprocess`: the split that is missing, else training."""
     splits = open_cache(cache).splits()
-    if splits == ["train"] and hasattr(datasets.load(dataset).Settings, "split"):
+    if splits == ["train"] and dataset in datasets.DATASETS and hasattr(datasets.load(dataset).Settings, "split"):
         return command("preprocess", dataset, "--root", root, "--out", cache, "--split", "val")
     if "train" not in splits:
         return command("report", "labels", "--cache", cache)

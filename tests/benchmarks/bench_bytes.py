@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-from rooms import COLOR, DEPTH, Room, scannet_sized
+from rooms import COLOR, DEPTH, Room, attributes, scannet_sized
 
 from hicl.cache.reader import SceneReader
 from hicl.cache.store import Folder
@@ -149,7 +149,7 @@ def main() -> None:
             arrays |= as_published(grid)
             points, pairs = points + len(room.xyz), pairs + len(arrays["pairs/point"])
             scenes.append(Path(folder) / f"scene{index}")
-            write_arrays(scenes[-1], arrays, {})
+            write_arrays(scenes[-1], arrays, attributes(arrays))
             plain.append(Path(folder) / f"plain{index}")
             write_npy(arrays, plain[-1])
             for name, array in arrays.items():

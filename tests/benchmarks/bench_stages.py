@@ -29,7 +29,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
 import reference
 from bench_bytes import TRAINING, forget, read_cache, read_npy, write_npy
-from rooms import COLOR, DEPTH, Room, scannet_sized, write_ply
+from rooms import COLOR, DEPTH, Room, attributes, scannet_sized, write_ply
 from table import HEAD, Machine, Stage, best_ms, print_stage
 
 from hicl.cache.reader import SceneReader
@@ -317,7 +317,7 @@ def reads(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     arrays = {"points/xyz": room.xyz, "points/rgb": room.rgb, "sets/id": set_id, "pairs/point": point}
     arrays |= {"pairs/indptr": np.cumsum([0, *(len(point) for point, _ in pairs)]), "pairs/refined": labels}
     cache, plain = folder / "scene", folder / "plain"
-    write_arrays(cache, arrays, {})
+    write_arrays(cache, arrays, attributes(arrays))
     write_npy(arrays, plain)
     for name in TRAINING:
         assert np.array_equal(SceneReader(cache).read(name), arrays[name]), "cache: other arrays"

@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 
+from hicl.cache.schema import STAGES
 from hicl.pipeline.datasets.scene import Camera
 from hicl.pipeline.miniature import mesh, scan
 from hicl.pipeline.miniature.render import draw_light, look, measure_depth, photograph
@@ -45,6 +46,13 @@ def scannet_sized(frames: int = 100, seed: int = 0, index: int = 0, cell: float 
         color = [photograph(rng, look(solids, field, light, COLOR, pose).color) for pose in poses]
     meters = np.stack(depth).astype(np.float32) / 1000
     return Room(xyz.astype(np.float32), rgb, label, faces, np.stack(poses), meters, np.stack(color))
+
+
+def attributes(arrays: dict[str, np.ndarray]) -> dict:
+    """What a scene's reader looks for beside its arrays."""
+    sizes = {"points": len(arrays["points/xyz"]), "frames": len(arrays["pairs/indptr"]) - 1}
+    counts = sizes | {"pairs": len(arrays["pairs/point"]), "sets": int(arrays["sets/id"].max()) + 1}
+    return {"stages": dict.fromkeys((*STAGES, "text"), "benchmark"), "counts": counts}
 
 
 def write_ply(room: Room, path: Path) -> None:
