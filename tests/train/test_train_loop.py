@@ -106,6 +106,11 @@ def test_every_loss_and_rate_is_a_tensorboard_scalar(finished):
     assert [e.step for e in events.Scalars("loss/ce")] == list(range(1, 13))
 
 
+def test_being_scored_on_the_way_changes_nothing(cache, finished, tmp_path):
+    unscored = loop.train(cache, _config(), tmp_path / "V")
+    assert (unscored / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("killed_at", [3, 7, 12])
 def test_a_killed_run_resumes_to_the_same_weights(cache, finished, tmp_path, monkeypatch, killed_at):
     config, done = _config(schedule__evaluate_every=3), []
