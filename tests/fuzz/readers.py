@@ -98,7 +98,7 @@ def _read_images(folder: Path):
         _or_error(read_color, folder / "color.jpg"),
         _or_error(read_color, folder / "color.png"),
         _or_error(read_depth, folder / "depth.png"),
-        read_label(folder / "label.png", 3),
+        read_label(folder / "label.png", ("a", "b", "c")),
     ]
 
 
@@ -137,7 +137,7 @@ def _read_rgbd(folder: Path):
     from hicl.pipeline.datasets.rgbd import find_scenes
 
     found = []
-    for scene in find_scenes(folder / "own", 1, 1000.0):
+    for scene in find_scenes(folder / "own"):
         points = scene.points()
         found += [points.xyz, points.rgb]
         for frame_id in scene.frame_ids.tolist():
@@ -158,11 +158,11 @@ def _make_toml(folder: Path) -> None:
 
 
 def _read_toml(folder: Path):
-    from hicl.pipeline.config import build
+    from hicl.pipeline.config import PreprocessConfig, build
     from hicl.train import config
 
     settings = config.load(file=folder / "config.toml")
-    return dataclasses.asdict(settings), dataclasses.asdict(build(folder / "preprocess.toml", {}))
+    return dataclasses.asdict(settings), dataclasses.asdict(build(PreprocessConfig, folder / "preprocess.toml", {}))
 
 
 # The cache.
