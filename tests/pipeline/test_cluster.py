@@ -67,7 +67,7 @@ def root(tmp_path) -> Path:
 
 
 def preprocess(root: Path, out, executor=None):
-    config = PreprocessConfig(teacher="labels", labels_dir=str(root.parent / "labels"))
+    config = rgbd.Settings(teacher="labels", labels_dir=str(root.parent / "labels"))
     source = run.Source("rgbd", root, [(scene, "train") for scene in rgbd.find_scenes(root)], ())
     return run.preprocess(source, out, config, CLASSES, 1, "cpu", lambda _: None, executor)
 
