@@ -11,6 +11,7 @@ import open_clip
 import pytest
 from huggingface_hub import constants
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from scans import write_scan
 
 from hicl.errors import HiclError
 from hicl.pipeline.teacher import hub as weights_hub
@@ -106,9 +107,7 @@ def test_what_is_in_the_cache_needs_no_network(hub, tmp_path, name):
 
 def test_preprocess_says_so_before_torch_is_loaded(tmp_path):
     """Nothing is compiled, started or left behind."""
-    (tmp_path / "scan").mkdir()
-    for name in ("frame-000000.color.jpg", "frame-000000.depth.png", "frame-000000.pose.txt", "camera-intrinsics.txt"):
-        (tmp_path / "scan" / name).touch()
+    write_scan(tmp_path / "scan")
     code = (
         "import sys; from hicl.commands import main\n"
         "sys.argv = ['hicl', 'preprocess', 'rgbd', '--root', 'scan', '--out', 'cache']\n"
