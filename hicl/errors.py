@@ -1,8 +1,17 @@
 """The one exception that reaches a user: a single line that names the file, what is wrong, and the way out."""
 
+_MOST = 1000  # characters; a library's words may quote a whole file
+
 
 class HiclError(Exception):
-    """Something the user can mend. Its message is printed as it is, without a traceback, and the exit code is 1."""
+    """Something the user can mend. Its message is printed as it is, without a traceback, and the exit code is 1.
+
+    What is too long for a line to be read is cut in its middle: the file stands at the start, the way out at the end.
+    """
+
+    def __init__(self, message: str):
+        cut = len(message) > _MOST
+        super().__init__(f"{message[: _MOST // 2]} … {message[-_MOST // 2 :]}" if cut else message)
 
 
 class FrameError(HiclError):
