@@ -199,7 +199,8 @@ def recorded(config: Any) -> dict[str, Any]:
 def to_toml(config: Any, comments: bool = False) -> str:
     """A config of at most one level of tables as TOML that gives an equal one again.
 
-    comments: with each setting's help above it. What is None isn't in a TOML file: it is left out, or a comment.
+    comments: with each setting's help above it, and as its default the value in `config`. What is None isn't in a TOML
+    file: it is left out, or a comment.
     """
     values, lines, section = flat(config), [], ""
     for setting in sorted(settings_of(type(config)), key=lambda setting: "." in setting.key):
@@ -209,7 +210,8 @@ def to_toml(config: Any, comments: bool = False) -> str:
             section = table
         value = values[setting.key]
         if comments:
-            lines += ["", *textwrap.wrap(setting.describe(), 116, initial_indent="# ", subsequent_indent="# ")]
+            told = dataclasses.replace(setting, default=value).describe()
+            lines += ["", *textwrap.wrap(told, 116, initial_indent="# ", subsequent_indent="# ")]
             lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
         elif value is not None:
             lines.append(f"{name} = {_toml(value)}")
