@@ -100,8 +100,9 @@ def predict_file(
         picture.sheet([], lines).save(png)
         write_ply(out, replace(cloud, rgb=colors[prediction.label]), prediction.label, names)
     told = ", ".join(name for name, _ in lines[:8]) + (f", and {len(lines) - 8} more" if len(lines) > 8 else "")
-    told = f"{out}: {len(cloud.xyz):,} points: {told}\nlabels and scores: {out.with_suffix('.npz')}"
-    return "\n".join([told, *_doubts(cloud, up)])
+    told = f"{out}: {len(cloud.xyz):,} points: {told}"
+    written = f"labels and scores: {out.with_suffix('.npz')}; legend: {legend_of(out)}"
+    return "\n".join([told, written, *_doubts(cloud, up)])
 
 
 def _doubts(cloud: Cloud, up: str | None) -> list[str]:
