@@ -107,6 +107,12 @@ def _size(extent: np.ndarray) -> str:
     return " x ".join(f"{x:.4g}" for x in extent)
 
 
+def assert_ply(out: Path) -> None:
+    """Raise `HiclError` if a name to write a PLY to isn't one's: other programs go by it."""
+    if out.suffix.lower() != ".ply":
+        raise HiclError(f"-o {out}: give it a name that ends in .ply")
+
+
 def write_ply(
     path: Path,
     cloud: Cloud,

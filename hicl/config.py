@@ -21,6 +21,7 @@ from hicl.read import read_bytes
 
 T = TypeVar("T")
 _ABOUT = "setting"
+_IN_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as nested tables. Raises `HiclError`."""
     try:
         return tomllib.loads(read_bytes(Path(path)).decode("utf-8"))
-    except (FileNotFoundError, ValueError) as error:  # with numbers of too many digits
+    except FileNotFoundError:
+        raise HiclError(f"{path}: no such file") from None
+    except ValueError as error:  # with numbers of too many digits
         raise HiclError(f"{path}: not a readable TOML file: {error}") from None
     except RecursionError:
         raise HiclError(f"{path}: not a readable TOML file: nested too deeply") from None
@@ -139,7 +142,7 @@ def _cast(value: Any, kind: Any, name: str, source: str) -> Any:
         return float(value)
     elif type(value) is kind and (kind is not int or abs(value) < 1 << 63):
         return value
-    raise HiclError(f"{source}: {name} = {shown(value)} must be {getattr(kind, '__name__', kind)}")
+    raise HiclError(f"{source}: {name} = {shown(value)} must be {_IN_WORDS.get(kind, 'a list')}")
 
 
 def shown(value: Any) -> str:
@@ -196,7 +199,8 @@ def recorded(config: Any) -> dict[str, Any]:
 def to_toml(config: Any, comments: bool = False) -> str:
     """A config of at most one level of tables as TOML that gives an equal one again.
 
-    comments: with each setting's help above it. What is None isn't in a TOML file: it is left out, or a comment.
+    comments: with each setting's help above it, and as its default the value in `config`. What is None isn't in a TOML
+    file: it is left out, or a comment.
     """
     values, lines, section = flat(config), [], ""
     for setting in sorted(settings_of(type(config)), key=lambda setting: "." in setting.key):
@@ -206,7 +210,8 @@ def to_toml(config: Any, comments: bool = False) -> str:
             section = table
         value = values[setting.key]
         if comments:
-            lines += ["", *textwrap.wrap(setting.describe(), 116, initial_indent="# ", subsequent_indent="# ")]
+            told = dataclasses.replace(setting, default=value).describe()
+            lines += ["", *textwrap.wrap(told, 116, initial_indent="# ", subsequent_indent="# ")]
             lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
         elif value is not None:
             lines.append(f"{name} = {_toml(value)}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hicl.cache.opening import open_cache
-from hicl.clouds import Cloud, write_ply
+from hicl.clouds import Cloud, assert_ply, write_ply
 
 
 def export(cache_path: str | Path, scene_id: str | None, out: Path, run: Path | None, device: str) -> str:
@@ -16,6 +16,7 @@ def export(cache_path: str | Path, scene_id: str | None, out: Path, run: Path | 
     """
     from hicl.pipeline.picture import class_colors
 
+    assert_ply(out)
     cache = open_cache(cache_path)
     scene = cache.scene(scene_id or cache.scene_ids()[0])
     xyz = scene.read("points/xyz")

@@ -28,8 +28,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
     After an error nothing is left of it, and `path` is as it was. What a kill leaves goes when `path` is written next.
     Two that write it at the same time wait for each other. An OSError, as of a full disk, names `path`.
+    Raises `HiclError` where a folder, a pipe or a device is there, such as /dev/null: it would be gone.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise HiclError(f"{path}: is there and no regular file; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = part_of(path)
     with naming(path):

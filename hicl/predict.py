@@ -14,7 +14,7 @@ import numpy as np
 
 from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader
-from hicl.clouds import Cloud, read_cloud, write_ply
+from hicl.clouds import Cloud, assert_ply, read_cloud, write_ply
 from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.files import replacing
@@ -100,8 +100,9 @@ def predict_file(
         picture.sheet([], lines).save(png)
         write_ply(out, replace(cloud, rgb=colors[prediction.label]), prediction.label, names)
     told = ", ".join(name for name, _ in lines[:8]) + (f", and {len(lines) - 8} more" if len(lines) > 8 else "")
-    told = f"{out}: {len(cloud.xyz):,} points: {told}\nlabels and scores: {out.with_suffix('.npz')}"
-    return "\n".join([told, *_doubts(cloud, up)])
+    told = f"{out}: {len(cloud.xyz):,} points: {told}"
+    written = f"labels and scores: {out.with_suffix('.npz')}; legend: {legend_of(out)}"
+    return "\n".join([told, written, *_doubts(cloud, up)])
 
 
 def _doubts(cloud: Cloud, up: str | None) -> list[str]:
@@ -124,8 +125,7 @@ def legend_of(out: Path) -> Path:
 
 
 def _assert_output(out: Path, scan: Path | None = None) -> None:
-    if out.suffix.lower() != ".ply":
-        raise HiclError(f"-o {out}: give it a name that ends in .ply")
+    assert_ply(out)
     if scan is not None and out.exists() and scan.exists() and out.samefile(scan):
         raise HiclError(f"-o {out}: is the scan itself; give another name, so that it keeps its colours")
 

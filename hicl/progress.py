@@ -7,6 +7,11 @@ import time
 FIRST_S, EVERY_S = 5.0, 30.0
 
 
+def counted(number: int, unit: str) -> str:
+    """1 scene, 2 scenes, 1,200 scenes."""
+    return f"{number:,} {unit}{'s' * (number != 1)}"
+
+
 class Progress:
     """A context manager. What ends before `FIRST_S` seconds says nothing where the output is no terminal.
 
@@ -44,7 +49,7 @@ class Progress:
     def line(self) -> str:
         """How far it is: what, how much of it, for how long, how long still, and the note."""
         past = time.monotonic() - self._began
-        text = f"{self.title}: {self.done:,} of {self.total:,} {self.unit}s"
+        text = f"{self.title}: {self.done:,} of {counted(self.total, self.unit)}"
         if self.total:
             text += f" ({100 * self.done / self.total:.0f} %)"
         text += f" after {_clock(past)}"

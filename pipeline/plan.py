@@ -14,6 +14,7 @@ from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Scene, Source
 from hicl.pipeline.job import Extent, Job, Summary, label_files, reason
 from hicl.pipeline.teacher.choice import TeacherConfig
+from hicl.progress import counted
 
 
 def jobs(
@@ -103,7 +104,7 @@ def say_disk(jobs: list[Job], teacher: dict | None, writer: CacheWriter, say: Ca
             total += int(n_frames * cells * teacher["dim"])
     free = writer.store.free()
     left = f" ({_size(free)} free)" if free is not None else ""
-    say(f"{len(jobs)} scenes to do, about {_size(total)} at {writer.path}{left}")
+    say(f"{counted(len(jobs), 'scene')} to do, about {_size(total)} at {writer.path}{left}")
     if free is not None and total > free:
         raise HiclError(f"{writer.path}: about {_size(total)} are needed, {_size(free)} are free; use another disk")
 

@@ -12,6 +12,7 @@ from hicl.errors import HiclError
 from hicl.files import replacing
 from hicl.metrics import confusion, scores
 from hicl.pipeline.refine import majority, set_ceiling
+from hicl.progress import counted
 
 PROTOCOL = (
     "a point's label is the majority of its views, ties to the lowest class; scored on every vertex with ground truth "
@@ -100,7 +101,7 @@ def _point_labels(scene: SceneReader, to_prompted) -> tuple[int, dict[str, np.nd
 
 def table(cache: CacheReader, numbers: dict) -> str:
     """The report as lines for a terminal."""
-    lines = [f"Labels of {numbers['scenes']} scenes, split {numbers['split']}, {cache.path}"]
+    lines = [f"Labels of {counted(numbers['scenes'], 'scene')}, split {numbers['split']}, {cache.path}"]
     lines.append(
         f"  {numbers['points']:,} points in {numbers['sets']:,} sets, coverage {numbers['coverage']:.1f} %; "
         f"{numbers['pairs']:,} pairs, {100 * numbers['changed'] / max(numbers['pairs'], 1):.1f} % changed by the vote"

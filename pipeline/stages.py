@@ -89,7 +89,10 @@ def doubts(arrays: Arrays, left_out: int, config: PreprocessConfig) -> list[str]
     axis = int(np.abs(up).argmax())
     if (axis < 2 or up[2] < 0) and abs(up[axis]) > _UPRIGHT:
         name = "-" * bool(up[axis] < 0) + "xyz"[axis]
-        found.append(f"its cameras hold {name} up, not z; a network knows scans only by the up axis that it learned")
+        found.append(
+            f"its cameras hold {name} up, not z; a network that learns from it fits only scans that lie the same way "
+            "(`hicl predict --up z` leaves a scan as it lies)"
+        )
     return found
 
 

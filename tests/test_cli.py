@@ -62,7 +62,7 @@ def test_miniature_to_report(miniature, tmp_path):
     np.testing.assert_array_equal(vertex["x"], mesh["x"])
     assert set(np.unique(vertex["label"])) <= {*range(20), 255} and len(np.unique(vertex["label"])) > 3
     val = hicl("report", "labels", "--cache", "cache", "--split", "val", cwd=tmp_path)
-    assert "Labels of 1 scenes, split val" in val.stdout
+    assert "Labels of 1 scene, split val" in val.stdout
 
 
 def test_from_a_trained_model_to_a_scan_in_other_words(miniature, tmp_path):
@@ -120,6 +120,7 @@ def test_a_users_own_train_py_is_never_imported(tmp_path):
     for name in ("train", "cache", "pipeline"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     assert hicl("--help", cwd=tmp_path).returncode == 0
+    fails(hicl("export", "--cache", "nowhere", "--out", "room.obj", cwd=tmp_path), "room.obj", "ends in .ply")
     fails(hicl("report", "labels", "--cache", "nowhere", cwd=tmp_path), "nowhere", "no such folder")
 
 
@@ -127,6 +128,8 @@ def test_errors_are_one_line(miniature, tmp_path):
     fails(hicl("preprocess", "scannet", "--root", "gone", "--out", "c", cwd=tmp_path), "gone", "no such folder")
     fails(hicl("preprocess", "scannet", "--root", miniature, "--out", "c", "--split", "test", cwd=tmp_path), "empty")
     fails(hicl("preprocess", "scannet", "--root", miniature, "--out", "c", "--sets", "best2", cwd=tmp_path), "--sets")
+    unknown = hicl("preprocess", "rgdb", "--root", miniature, "--out", "c", cwd=tmp_path)
+    assert unknown.returncode == 2 and "there are scannet, miniature, rgbd" in unknown.stderr
     fails(hicl("preprocess", "rgbd", "--root", miniature, "--out", "c", cwd=tmp_path), "no posed RGB-D frames")
     fails(hicl("preprocess", "miniature", "--root", tmp_path, "--out", "c", cwd=tmp_path), "no miniature")
     (tmp_path / "bad.toml").write_text("vote = 'image'\nsnets = 1\n")
@@ -160,4 +163,4 @@ def test_truncated_recording_fails_alone(miniature, tmp_path):
     assert "2 scenes done, 0 up to date, 1 failed" in result.stderr
     broken.write_bytes(data)
     result = hicl("preprocess", "scannet", *words, cwd=tmp_path)
-    assert result.returncode == 0 and "1 scenes done, 2 up to date, 0 failed" in result.stderr
+    assert result.returncode == 0 and "1 scene done, 2 up to date, 0 failed" in result.stderr

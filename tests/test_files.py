@@ -1,6 +1,7 @@
 """What writes files: whole, one at a time, and nothing of a killed or failed attempt stays."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -65,6 +66,18 @@ def test_a_link_in_the_way_leads_nowhere(tmp_path):
     with replacing(tmp_path / "a") as temporary:
         temporary.write_text("new")
     assert (tmp_path / "other").read_text() == "mine" and names(tmp_path) == ["a", "other"]
+
+
+def test_what_is_no_regular_file_stays(tmp_path):
+    """As root, /dev/null would be replaced too."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "link", "folder"):
+        with pytest.raises(HiclError, match=f"{name}: is there and no regular file"), replacing(tmp_path / name):
+            pass
+    assert names(tmp_path) == ["folder", "link", "pipe"]
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link").is_symlink() and (tmp_path / "folder").is_dir()
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OSError("10 asked, 3 written")])

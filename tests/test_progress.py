@@ -2,7 +2,7 @@ import sys
 import time
 
 from hicl import progress
-from hicl.progress import Progress
+from hicl.progress import Progress, counted
 
 
 def test_lines_come_by_the_clock_and_not_at_all_for_short_work(monkeypatch, capsys):
@@ -45,3 +45,8 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
         bar.update(3)
     shown = capsys.readouterr().err
     assert "rooms: 100%" in shown and "3/3" in shown
+
+
+def test_one_is_no_plural():
+    assert [counted(n, "scene") for n in (0, 1, 2, 1200)] == ["0 scenes", "1 scene", "2 scenes", "1,200 scenes"]
+    assert Progress("a", 1, "room", show=False).line().startswith("a: 0 of 1 room (0 %)")

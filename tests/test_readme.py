@@ -84,7 +84,7 @@ def clone(tmp_path_factory) -> Path:
         (packages / file.name).write_text(file.read_text().replace(str(ROOT), str(clone)))  # as `make` installs it
     command = clone / ".venv/bin/hicl"
     command.write_text(
-        f'#!{clone}/.venv/bin/python\nfrom hicl.cli import main\n\nif __name__ == "__main__":\n    main()\n'
+        f'#!{clone}/.venv/bin/python\nfrom hicl.commands import main\n\nif __name__ == "__main__":\n    main()\n'
     )
     command.chmod(0o755)
     return clone

@@ -40,6 +40,23 @@ def test_a_training_too(preset, tmp_path):
     assert load("scannet", tmp_path / "all.toml") == load(preset)
 
 
+@pytest.mark.parametrize("preset", ["miniature", "scannet"])
+def test_the_default_that_is_told_is_the_value_that_is_printed(preset):
+    for block in run("config", "train", "--preset", preset).output.split("\n\n"):
+        if "[default: " in block:
+            told = " ".join(block.splitlines()[:-1]).replace("# ", "").partition("[default: ")[2].removesuffix("]")
+            assert told == block.splitlines()[-1].partition(" = ")[2].strip('"')
+
+
+def test_help_and_page_tell_what_train_takes_by_itself():
+    """Voxels of 10 cm, the miniature's, and not the 5 cm of the paper; where both agree, one value."""
+    listed = run("train", "--help").output
+    for text, column in ((listed, "[default: {}]"), (page(), "| {} |")):
+        for key, value in (("stream.voxel_size", "0.1; scannet: 0.05"), ("heads.layers", "3")):
+            assert any(key in line and column.format(value) in line for line in text.splitlines())
+    assert "| `preset` | miniature |" in page()
+
+
 def test_text_that_toml_must_escape_comes_back():
     scanned = config.PreprocessConfig(weights='C:\\clip "old".pt')
     assert tomllib.loads(to_toml(scanned))["weights"] == scanned.weights

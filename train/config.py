@@ -182,7 +182,7 @@ def load(preset: str = "miniature", file: Path | None = None, overrides: dict[st
         nested: object = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        config = updated(config, nested, f"option {key}")
+        config = updated(config, nested, "--set")
     return check(config)
 
 

@@ -14,7 +14,7 @@ import torch
 from hicl.cache.opening import open_cache
 from hicl.config import flat, shown, to_toml, updated
 from hicl.errors import HiclError
-from hicl.files import locked
+from hicl.files import locked, part_of
 from hicl.train import checkpoint, distributed, evaluate, inference, stream
 from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config, check
 from hicl.train.distributed import Group
@@ -129,6 +129,11 @@ def _open_run(out: Path, config: Config, identity: dict, resume: bool, group: Gr
         raise HiclError(f"{out}: holds an unfinished run; continue it with --resume, or choose another --out")
     if resume and not begun and not (out / "config.toml").exists():
         raise HiclError(f"{out}: nothing to resume here; start without --resume")
+    # What a run writes first; it may have been killed at it.
+    there, settings = set(out.glob("*")), out / "config.toml"
+    strangers = there - {part_of(settings)}
+    if strangers and settings not in there and not begun:
+        raise HiclError(f"{out}: holds {min(strangers).name} and no run; choose another --out")
     tensors, state = {}, {}
     if begun:
         tensors, state = checkpoint.load_state(out)

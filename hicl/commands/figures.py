@@ -25,7 +25,7 @@ def curves(
     model: Annotated[list[Path], typer.Option(help="A run's folder, or all runs of a Table 2; repeat for more.")],
     out: PictureOut = Path("results/figure6.png"),
 ) -> None:
-    """mIoU over the epochs of some runs (the paper's Fig. 6)."""
+    """mIoU over the epochs of some runs (the paper's figure 6)."""
     from hicl.train import figures
 
     typer.echo(f"written: {figures.miou_over_epochs(model, out)}")
@@ -38,7 +38,7 @@ def features(
     out: PictureOut = Path("results/figure7.png"),
     device: Device = "auto",
 ) -> None:
-    """t-SNE of the features of two scenes and of their union (the paper's Fig. 7)."""
+    """t-SNE of the features of two scenes and of their union (the paper's figure 7)."""
     from hicl.cache.opening import open_cache
     from hicl.train import distributed, figures, inference
 

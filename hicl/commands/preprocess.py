@@ -20,6 +20,7 @@ from hicl.commands.options import (
     say,
     with_settings,
 )
+from hicl.progress import counted
 
 
 def miniature(
@@ -36,7 +37,7 @@ def miniature(
 
     with Progress("miniature", scenes, "room") as bar:
         write_dataset(out, scenes, seed, workers=workers or cores(), progress=lambda _: bar.update())
-    say(f"{scenes} rooms in {out}")
+    say(f"{counted(scenes, 'room')} in {out}")
     say(following.miniature(out))
 
 
@@ -49,8 +50,9 @@ class Datasets(TyperGroup):
         return list(DATASETS)
 
     def get_command(self, ctx, cmd_name: str):
-        if cmd_name not in self.list_commands(ctx):
-            return None
+        known = self.list_commands(ctx)
+        if cmd_name not in known:
+            ctx.fail(f"No such data set {cmd_name!r}; there are {', '.join(known)}.")
         app = typer.Typer(rich_markup_mode=None, add_completion=False)
         app.command(cmd_name)(_preprocess(cmd_name))
         return typer.main.get_command(app)
@@ -92,8 +94,8 @@ def _preprocess(name: str) -> Callable:
             summary = preprocess(source, everywhere(out), settings, classes, workers, device, say, executor)
         passed_over = sum(len(frames) for frames in summary.skipped.values())
         say(
-            f"{len(summary.done)} scenes done, {len(summary.unchanged)} up to date, {len(summary.failed)} failed, "
-            f"{passed_over} frames skipped; cache: {out}"
+            f"{counted(len(summary.done), 'scene')} done, {len(summary.unchanged)} up to date, "
+            f"{len(summary.failed)} failed, {counted(passed_over, 'frame')} skipped; cache: {out}"
         )
         for scene, frames in sorted(summary.skipped.items()):
             for reason in list(frames.values())[:3]:
@@ -135,7 +137,7 @@ def relabel(
     words = parse_classes(classes)
     with cluster(scheduler, workers) as executor:
         summary = relabel(everywhere(cache), words, vote, clip, weights, workers, device, executor)
-    typer.echo(f"{len(summary.done)} scenes relabelled, {len(summary.unchanged)} up to date; cache: {cache}")
+    typer.echo(f"{counted(len(summary.done), 'scene')} relabelled, {len(summary.unchanged)} up to date; cache: {cache}")
     _end(summary)
     typer.echo(following.relabel(cache))
 
@@ -150,7 +152,7 @@ def check(
     sound, damaged = check(cache, show=True)
     for reason in damaged.values():
         typer.echo(reason)
-    say(f"{cache}: {len(sound)} scenes sound, {len(damaged)} damaged")
+    say(f"{cache}: {counted(len(sound), 'scene')} sound, {len(damaged)} damaged")
     if damaged and remove:
         remove_scenes(cache, list(damaged))
         say("removed; next: the `hicl preprocess` that made them makes them again")

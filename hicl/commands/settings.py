@@ -2,19 +2,21 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from hicl.config import Setting, settings_of, to_toml
+from hicl.config import Setting, flat, settings_of, to_toml
 from hicl.errors import HiclError
-from hicl.train.config import Config, load
+from hicl.train.config import PRESETS, Config, load
 
 _PAGE = """# Settings
 
 Made from the declarations in `pipeline/config.py`, `pipeline/datasets/` and `train/config.py` by `make docs`. The
 command line spells `max_gap` of `preprocess` as `--max-gap`, and `heads.tokens` of `train` as `--set heads.tokens=512`;
-a TOML file for `--config` has both as they stand here, and `hicl config` prints one.
+a TOML file for `--config` has both as they stand here, and `hicl config` prints one. Where the presets of `train`
+differ, the miniature's default comes first: it is what `hicl train` takes without `--preset scannet`.
 """
 
 
@@ -36,8 +38,17 @@ def train(
     typer.echo(to_toml(load(preset), comments=True), nl=False)
 
 
+def _trained_with() -> Iterable[Setting]:
+    """The settings of `hicl train` with the default that it takes, and the paper's preset's where that is another."""
+    miniature, scannet = flat(PRESETS["miniature"]), flat(PRESETS["scannet"])
+    for setting in settings_of(Config):
+        own, papers = (replace(setting, default=values[setting.key]).shown() for values in (miniature, scannet))
+        told = own if own == papers or setting.key == "preset" else f"{own}; scannet: {papers}"
+        yield replace(setting, about=replace(setting.about, shown=told))
+
+
 def _sections() -> Iterable[tuple[str, list[Setting]]]:
-    for name, members in itertools.groupby(settings_of(Config), lambda setting: setting.key.rpartition(".")[0]):
+    for name, members in itertools.groupby(_trained_with(), lambda setting: setting.key.rpartition(".")[0]):
         yield name, list(members)
 
 

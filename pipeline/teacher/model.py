@@ -19,7 +19,9 @@ def build(config: TeacherConfig) -> tuple[torch.nn.Module, str, tuple[tuple, tup
 
     name = config.clip if config.model_config is None else _add_model(config.model_config)
     if name not in open_clip.list_models():
-        raise HiclError(f"--clip {name}: not an open_clip model; `open_clip.list_models()` names them")
+        raise HiclError(
+            f"--clip {name}: neither hicl-miniature nor an open_clip model; `open_clip.list_models()` names those"
+        )
     with _quiet_libraries():
         try:
             model = open_clip.create_model(name, pretrained=None, load_weights=False)

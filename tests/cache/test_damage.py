@@ -369,7 +369,7 @@ def test_check_on_the_command_line(cache, damage):
     assert f"hicl check {cache} --remove" in found.stderr
     assert CliRunner().invoke(app, ["check", str(cache), "--remove"]).exit_code == 1
     again = CliRunner().invoke(app, ["check", str(cache)])
-    assert again.exit_code == 0 and "1 scenes sound, 0 damaged" in again.stderr
+    assert again.exit_code == 0 and "1 scene sound, 0 damaged" in again.stderr
     assert open_cache(cache).scene_ids() == ["b"]
 
 

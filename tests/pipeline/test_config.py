@@ -58,7 +58,7 @@ def test_a_file_that_will_not_do(tmp_path, text, said):
 
 
 def test_missing(tmp_path):
-    with pytest.raises(HiclError, match="none.toml: not a readable TOML"):
+    with pytest.raises(HiclError, match="none.toml: no such file"):
         build(Settings, tmp_path / "none.toml", {})
 
 

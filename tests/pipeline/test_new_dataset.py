@@ -103,7 +103,7 @@ def test_from_its_scenes_to_a_cache(run, tmp_path):
     np.testing.assert_array_equal(raw, x > 0)
     assert "1 up to date" in run("preprocess", "toy", *where, *labels).output
     higher = run("preprocess", "toy", *where, *labels, "--height", 3)
-    assert "1 scenes done" in higher.output  # its own options count in its fingerprints
+    assert "1 scene done" in higher.output  # its own options count in its fingerprints
     assert open_cache(tmp_path / "cache").scene("floor0").attributes["settings"]["height"] == 3
     refused = run("preprocess", "toy", *where, "--height", -1)
     assert isinstance(refused.exception, HiclError) and "--height -1.0: must be greater than 0" in str(

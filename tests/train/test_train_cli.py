@@ -1,4 +1,5 @@
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -65,8 +66,24 @@ def test_a_folder_that_is_trained_in_is_refused(cache, tmp_path):
         _run("table2", "--cache", cache, "--out", tmp_path / "t", *TINY)
 
 
+def test_a_folder_that_holds_something_else_is_refused(cache, tmp_path):
+    """A cache, or the source folder cache/ of a checkout; but not what a run that was killed at once has left."""
+    copy = shutil.copytree(cache, tmp_path / "cache")
+    before = sorted(copy.iterdir())
+    with pytest.raises(HiclError, match="cache: holds manifest.parquet and no run; choose another --out"):
+        _run("train", "--cache", copy, "--exp", "I", "--out", copy, *TINY)
+    assert sorted(copy.iterdir()) == before
+    for name in (".part.config.toml", "config.toml"):
+        (tmp_path / name / "tensorboard").mkdir(parents=True)
+        (tmp_path / name / name).write_text("")
+        if name != "config.toml":
+            (tmp_path / name / "tensorboard").rmdir()
+        _run("train", "--cache", cache, "--exp", "I", "--out", tmp_path / name, *TINY)
+
+
 def test_a_full_disk_is_one_line_that_names_the_file(cache, tmp_path):
-    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); from hicl.cli import main; main()"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    code = f"{limit}; from hicl.commands import main; main()"
     command = [sys.executable, "-c", code, "export", "--cache", cache, "--out", tmp_path / "a.ply"]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr == f"hicl: error: {tmp_path / 'a.ply'}: File too large\n"

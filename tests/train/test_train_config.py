@@ -33,9 +33,12 @@ def test_phases_keep_their_proportion_unless_absolute():
     [
         ({"schedule.epoch": 3}, "unknown key 'schedule.epoch'; did you mean 'schedule.epochs'"),
         ({"epochs": 3}, "unknown key 'epochs'; did you mean 'schedule.epochs'"),
-        ({"schedule.epochs": 3.5}, "must be int"),
+        ({"schedule.epochs": 3.5}, "must be a whole number"),
         ({"schedule.epochs": 0}, "greater than 0"),
-        ({"schedule.epochs": True}, "must be int"),
+        ({"schedule.epochs": True}, "must be a whole number"),
+        ({"optim.lr": "fast"}, "--set: optim.lr = 'fast' must be a number"),
+        ({"stream.flip": 1}, "must be true or false"),
+        ({"model.planes": 32}, "must be a list"),
         ({"optim.lr": -1}, "at least 0"),
         ({"optim.lr": float("nan")}, "finite"),
         ({"experiment": "VI"}, "experiment VI: unknown"),
@@ -50,7 +53,7 @@ def test_what_it_cannot_train_with_is_refused(overrides, words):
 
 
 def test_bad_files_and_presets_are_refused(tmp_path):
-    with pytest.raises(HiclError, match="not a readable TOML"):
+    with pytest.raises(HiclError, match="none.toml: no such file"):
         load("scannet", tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("seed = ")
     with pytest.raises(HiclError, match="not a readable TOML"):
