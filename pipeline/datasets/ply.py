@@ -161,7 +161,7 @@ def rgb(vertex: np.ndarray, path: Path) -> np.ndarray | None:
     low, high = color.min(), color.max()
     if color.dtype.kind == "f" and np.isfinite([low, high]).all():
         unit = 1 if _are_fractions(color, high) else 255
-        if -unit / 2 <= low and high <= 4 * unit and (color > unit).mean() <= _BEYOND:
+        if -unit / 2 <= low and high <= _BRIGHTEST * unit and (color > unit).mean() <= _BEYOND:
             return np.rint(np.clip(color, 0, unit) * (255 // unit)).astype(np.uint8)
     elif color.dtype == np.uint16 and high > 255:
         return (color >> 8).astype(np.uint8)
@@ -171,11 +171,13 @@ def rgb(vertex: np.ndarray, path: Path) -> np.ndarray | None:
 
 
 _BEYOND = 0.01  # of the colours may be brighter than white
+_BRIGHTEST = 4  # times white
 
 
 def _are_fractions(color: np.ndarray, high: float) -> bool:
-    """Whether 1 is white, not 255: next to none are brighter, and those that are don't look like counts up to 255."""
+    """Whether 1 is white, not 255: next to none are brighter, or none so much that they could be counts up to 255 of
+    anything but the dark; and they aren't whole numbers."""
     if high <= 1:
         return True
-    some = color[color > 0]
-    return bool((some > 1).mean() <= _BEYOND) and not np.array_equal(color, np.rint(color))
+    few = (color[color > 0] > 1).mean() <= _BEYOND
+    return bool(few or high <= _BRIGHTEST) and not np.array_equal(color, np.rint(color))

@@ -224,6 +224,8 @@ def test_fractions_that_pass_their_ends_are_clipped(tmp_path, kind):
     assert _read_red([*fractions, -0.04, -1e-9], kind, tmp_path) == [*expected, 0, 0]
     with pytest.raises(HiclError, match=r"a\.ply: colours from 0.0 to 100.0"):
         _read_red([*fractions, 100.0], kind, tmp_path / "a.ply")
+    with pytest.raises(HiclError, match=r"a\.ply: colours from 0.0 to 1.5"):  # too bright to clip, and not black
+        _read_red(1.5 * fractions, kind, tmp_path / "a.ply")
 
 
 @pytest.mark.parametrize("kind", ["f4", "f8"])
