@@ -1,0 +1,94 @@
+"""Sparse convolution on a CPU, held to spconv's Native algorithm and to the definition."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hicl.train import minkunet, sparse
+from hicl.train.kernels import MOST_COLUMNS
+from hicl.train.minkunet import ConvAlgo, spconv
+
+CLOUDS = {
+    "random": np.unique(np.random.default_rng(0).integers(0, 12, (500, 3)), axis=0),
+    "one voxel": np.array([[3, 4, 5]]),
+    "no neighbours": 4 * np.stack(np.meshgrid(*3 * [np.arange(4)], indexing="ij"), -1).reshape(-1, 3),
+    "full grid": np.stack(np.meshgrid(*3 * [np.arange(6)], indexing="ij"), -1).reshape(-1, 3),
+}
+
+
+def _close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return (ours - theirs).abs().max() <= 1e-5 * max(theirs.abs().max(), 1e-6)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize("widths", [(3, 16), (32, 48), (13, 7), (8, MOST_COLUMNS + 30)])
+def test_layers_equal_spconv_in_values_and_gradients(cloud, widths):
+    """A layer of each kind, in the order of the network: one that keeps the voxels, one down, one up again."""
+    torch.manual_seed(0)
+    inputs, outputs = widths
+    coords = np.random.default_rng(0).permutation(CLOUDS[cloud])
+    coords = torch.from_numpy(np.insert(coords, 0, 0, axis=1).astype(np.int32))
+    layers = torch.nn.ModuleList(
+        [
+            spconv.SubMConv3d(inputs, outputs, 3, bias=False, indice_key="same", algo=ConvAlgo.Native),
+            spconv.SparseConv3d(outputs, inputs, 2, 2, bias=False, indice_key="scale", algo=ConvAlgo.Native),
+            spconv.SparseInverseConv3d(inputs, outputs, 2, bias=False, indice_key="scale", algo=ConvAlgo.Native),
+        ]
+    )
+    features = torch.randn(len(coords), inputs)
+    found = []
+    for run in (minkunet.convolve, lambda layer, x: layer(x)):
+        layers.zero_grad()
+        leaf = features.clone().requires_grad_()
+        x, values = spconv.SparseConvTensor(leaf, coords, [16, 16, 16], 1), []
+        for layer in layers:
+            x = run(layer, x)
+            values += [x.features, x.indices, torch.tensor(x.spatial_shape)]
+        torch.manual_seed(1)
+        (x.features * torch.randn_like(x.features)).sum().backward()
+        found.append([*values, leaf.grad, *(layer.weight.grad for layer in layers)])
+    for ours, theirs in zip(*found, strict=True):
+        assert _close(ours, theirs) if ours.is_floating_point() else (ours == theirs).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 40), st.booleans())
+def test_a_row_is_the_sum_over_its_pairs(seed, inputs, outputs, center):
+    rng = np.random.default_rng(seed)
+    rows_in = rows_out = int(rng.integers(1, 30))
+    if not center:
+        rows_out = int(rng.integers(1, 30))
+    most, offsets = min(rows_in, rows_out), 3
+    counts = rng.integers(0, most + 1, offsets)
+    if center:
+        counts[1] = 0
+    first, second = (
+        np.stack([rng.permutation(n)[:most] for _ in range(offsets)]).astype(np.int32) for n in (rows_in, rows_out)
+    )
+    x, weight = rng.normal(size=(rows_in, inputs)), rng.normal(size=(outputs, offsets, inputs))
+    expected = x @ weight[:, 1].T if center else np.zeros((rows_out, outputs))
+    for k in range(offsets):
+        for i, o in zip(first[k, : counts[k]], second[k, : counts[k]], strict=True):
+            expected[o] += weight[:, k] @ x[i]
+    pairs = sparse.Pairs(first, second, counts, rows_out, 1 if center else None)
+    found = sparse.convolve(torch.from_numpy(x).float(), torch.from_numpy(weight).float(), pairs)
+    assert np.allclose(found.numpy(), expected, atol=1e-4)
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    rng, torch_rng = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    n = 1500
+    rows = np.stack([np.stack([rng.permutation(n) for _ in range(27)]) for _ in range(2)]).astype(np.int32)
+    pairs = sparse.Pairs(*rows, np.full(27, n), n)
+    x, weight = (torch.randn(size, generator=torch_rng) for size in ((n, 40), (72, 27, 40)))
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        leaves = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        out = sparse.convolve(*leaves, pairs)
+        out.square().sum().backward()
+        found.append([out, *(leaf.grad for leaf in leaves)])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
