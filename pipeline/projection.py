@@ -7,6 +7,7 @@ import numpy as np
 from hicl.errors import FrameError
 from hicl.pipeline.datasets.scene import Camera, checked_pose
 from hicl.pipeline.kernels import project as kernels
+from hicl.pipeline.kernels.sort import radix_order
 
 
 def pinhole(camera: Camera) -> np.ndarray:
@@ -23,7 +24,10 @@ class Projector:
     """
 
     def __init__(self, xyz: np.ndarray):
-        self._blocks = kernels.blocks(np.ascontiguousarray(xyz, np.float32))
+        xyz = np.ascontiguousarray(xyz, np.float32)
+        keys, finite = kernels.curve_keys(xyz)
+        order = finite[radix_order(keys)]
+        self._blocks = order, *kernels.blocks(xyz, order)
         self._room = np.zeros((len(xyz) // 64 + 1) * 64, np.uint8), np.empty(len(xyz), np.uint32)
 
     def project(

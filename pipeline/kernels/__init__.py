@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 # No fastmath and no contraction: the sets depend on the last bit of a weight. Single-threaded: the pipeline runs one
 # process a scene, and numba's threading layers are not safe to mix with that.
-kernel = partial(numba.njit, cache=True, fastmath=False, nogil=True, error_model="numpy")
+kernel = partial(numba.njit, cache=True, fastmath=False, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
 
 
 @intrinsic

@@ -74,9 +74,8 @@ def _by_rotations(xx, xy, xz, yy, yz, zz, a, v):
     for _ in range(16):
         if abs(a[0, 1]) + abs(a[0, 2]) + abs(a[1, 2]) <= 1e-15:
             break
-        rotate(a, v, 0, 1)
-        rotate(a, v, 0, 2)
-        rotate(a, v, 1, 2)
+        for p, q in ((0, 1), (0, 2), (1, 2)):
+            rotate(a, v, p, q)
     low = 0
     if a[1, 1] < a[low, low]:
         low = 1

@@ -5,7 +5,6 @@ import math
 import numpy as np
 
 from hicl.pipeline.kernels import kernel, lowest_bit
-from hicl.pipeline.kernels.sort import radix_order
 
 BLOCK = 64  # points a block: enough to fill vectors, few enough to be near each other
 
@@ -20,12 +19,15 @@ def _spread(value):
 
 
 @kernel
-def _curve_order(xyz):
-    """The finite points along a Z-order curve, i4 [M]: what is near on it is near in space."""
+def curve_keys(xyz):
+    """(keys u4 [M] that grow along a Z-order curve, on which near points are near, and whose they are i4 [M]). Points
+    that aren't finite are left out: no camera sees them."""
     n = xyz.shape[0]
-    low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    finite = np.empty(n, np.int32)
-    count = 0
+    low, high = np.empty(3), np.empty(3)
+    for axis in range(3):
+        low[axis], high[axis] = np.inf, -np.inf
+    finite, keys = np.empty(n, np.int32), np.empty(n, np.uint32)
+    count = np.int64(0)
     for i in range(n):
         if math.isfinite(xyz[i, 0]) and math.isfinite(xyz[i, 1]) and math.isfinite(xyz[i, 2]):
             finite[count] = i
@@ -33,38 +35,34 @@ def _curve_order(xyz):
             for axis in range(3):
                 low[axis] = min(low[axis], xyz[i, axis])
                 high[axis] = max(high[axis], xyz[i, axis])
-    finite = finite[:count]
     scale = 1023.0 / max(high[0] - low[0], high[1] - low[1], high[2] - low[2], 1e-30)
-    keys = np.empty(count, np.uint32)
     for m in range(count):
-        i = finite[m]
         keys[m] = 0
         for axis in range(3):
-            cell = np.uint32((xyz[i, axis] - low[axis]) * scale)
+            cell = np.uint32((xyz[finite[m], axis] - low[axis]) * scale)
             keys[m] |= _spread(cell) << np.uint32(axis)
-    order = radix_order(keys)
-    return finite[order]
+    return keys[:count], finite[:count]
 
 
 @kernel
-def blocks(xyz):
-    """Points f4 [N, 3] in blocks of neighbours: (their numbers i4 [M], coordinates f4 [3, blocks · BLOCK], padded with
-    NaN, and box f8 [6, blocks], centre and half extent). Points that aren't finite are left out: no camera sees them.
-    """
-    order = _curve_order(xyz)
+def blocks(xyz, order):
+    """Points f4 [N, 3] in an order i4 [M], cut into blocks: coordinates f4 [3, blocks · BLOCK], padded with NaN, and
+    box f8 [6, blocks], centre and half extent."""
     n_blocks = (len(order) + BLOCK - 1) // BLOCK
-    placed = np.full((3, n_blocks * BLOCK), np.nan, np.float32)
+    placed = np.empty((3, n_blocks * BLOCK), np.float32)
     box = np.empty((6, n_blocks))
     for b in range(n_blocks):
-        members = order[b * BLOCK : (b + 1) * BLOCK]
         for axis in range(3):
             low, high = np.inf, -np.inf
-            for m in range(len(members)):
-                value = xyz[members[m], axis]
-                placed[axis, b * BLOCK + m] = value
-                low, high = min(low, value), max(high, value)
+            for m in range(b * BLOCK, (b + 1) * BLOCK):
+                if m < len(order):
+                    value = np.float64(xyz[order[m], axis])
+                    placed[axis, m] = value
+                    low, high = min(low, value), max(high, value)
+                else:
+                    placed[axis, m] = np.nan
             box[axis, b], box[3 + axis, b] = (low + high) / 2, (high - low) / 2
-    return order, placed, box
+    return placed, box
 
 
 @kernel
@@ -85,9 +83,9 @@ def _outside(box, planes):
 
 @kernel
 def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera, color_camera, size, max_gap):
-    """order, placed, box of `blocks`; seen u1 [64 W], 64 W >= N, all 0 and left so; at u4 [N]: room, left with anything
-    in it; planes f8 [S, 4] that enclose what the cameras can see; to_camera f8 [4, 4]; cameras f8 [4] = fx fy cx cy;
-    size: (height, width) of the colour image. Returns point i4 [P], ascending, and pixel u2 [P, 2].
+    """order i4 [M]; placed, box of `blocks`; seen u1 [64 W], 64 W >= N, all 0 and left so; at u4 [N]: room, left with
+    anything in it; planes f8 [S, 4] that enclose what the cameras can see; to_camera f8 [4, 4]; cameras f8 [4] = fx fy
+    cx cy; size: (height, width) of the colour image. Returns point i4 [P], ascending, and pixel u2 [P, 2].
 
     A coordinate c falls on pixel floor(c + 0.5). Comparing c + 0.5 with the image's bounds before it becomes an integer
     keeps NaN and what would overflow out, and makes truncation the same as floor.
