@@ -134,6 +134,21 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> tuple[st
         return stage.build(scene.id, arrays, attributes, keep=list(old)), skipped
 
 
+def _compile() -> None:
+    from hicl.pipeline.warmup import compile_kernels
+
+    compile_kernels()
+
+
+@functools.cache
+def _compile_beside() -> None:
+    """Have a process of its own compile the kernels, if a core is left for it; who needs them before waits for it."""
+    if cores() > 1:
+        compiler = pool(1)
+        compiler.submit(_compile)
+        compiler.shutdown(wait=False)  # once it has done that
+
+
 @contextlib.contextmanager
 def _feature_reader(job: Job) -> Iterator["FeatureReader"]:
     from hicl.pipeline import features, service
@@ -227,6 +242,7 @@ def preprocess(
             if jobs:
                 if teacher and executor is None:
                     checked_device(device)
+                    _compile_beside()  # while this process loads the teacher
                 text, about = _embed(writer, source, teacher, device, executor, classes, text_fingerprint)
                 _say_disk(jobs, about["teacher"], writer, say)
                 if text is not None:
