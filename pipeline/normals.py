@@ -85,12 +85,13 @@ def _bulk(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _fitting_cells(xyz: np.ndarray, low: np.ndarray, high: np.ndarray, k: int) -> tuple:
     """(size of a cell, and what `_cells` returns for it), so that a point shares its cell with a few others."""
     cell, wanted = max(float((high - low).max()) / 256, 1e-9), max(_POINTS_A_CELL * k, 1)
+    step = max(1, len(xyz) // 20_000)  # of the others in its cell, a sample shows one in so many
     for _ in range(4):
-        cells = _cells(xyz, low, high, cell)
-        held = np.diff(np.flatnonzero(np.diff(cells[0], prepend=-1, append=-1))).astype(np.float64)
-        shared = float((held**2).sum() / len(xyz))
+        keys, _, _ = _cells(xyz[::step], low, high, cell)
+        held = np.diff(np.flatnonzero(np.diff(keys, prepend=-1, append=-1))).astype(np.float64)
+        shared = 1 + step * (float((held**2).sum() / len(keys)) - 1)
         if wanted / 1.5 < shared < wanted * 1.5:
-            return cell, *cells
+            break
         cell *= min(max((wanted / shared) ** 0.5, 0.25), 4.0)
     return cell, *_cells(xyz, low, high, cell)
 
@@ -100,7 +101,7 @@ def _cells(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(cell of each point int64 [N], ascending; those points int32 [N]; cells along each axis, with an empty rim)."""
     shape = ((high - low) / cell).astype(np.int64) + 3
-    keys = grid.cell_keys(xyz, low, cell, shape)
+    keys = grid.cell_keys(np.ascontiguousarray(xyz), low, cell, shape)
     order = radix_order(keys.astype(np.uint32)) if shape.prod() < 2**32 else np.argsort(keys, kind="stable")
     return keys[order], order.astype(np.int32), shape
 

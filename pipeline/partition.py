@@ -4,6 +4,10 @@ import numpy as np
 
 from hicl.pipeline import normals as normals_
 from hicl.pipeline.kernels import segment as kernels
+from hicl.pipeline.kernels.sort import radix_order
+
+_FEW = 20_000  # edges that are sorted at once
+_SAMPLE = 501  # of their weights, for a pivot
 
 
 def mesh_edges(faces: np.ndarray) -> np.ndarray:
@@ -57,7 +61,47 @@ def felzenszwalb(
     unknown = np.isnan(weights)
     if unknown.any():
         weights = np.where(unknown, np.float32(np.inf), weights)
-    return kernels.felzenszwalb(n_points, edges, weights, k_threshold, min_size)
+    return kernels.number_by_appearance(_joined(n_points, edges, weights, np.float32(k_threshold), min_size), n_points)
+
+
+def _joined(n_points: int, edges: np.ndarray, weights: np.ndarray, k: np.float32, min_size: int) -> np.ndarray:
+    """int64 [n_points]: one point of each set for all of its points.
+
+    A forest int32 [n_points]: below 0, a root, and how many points its set has; else the node above. Both passes take
+    the edges lightest first, but sort them part by part, and drop from the heavier rest, before it is sorted, those
+    whose ends have come together meanwhile (filter-Kruskal: Osipov, Sanders and Singler, ALENEX 2009).
+    """
+    parent, threshold = np.full(n_points, -1, np.int32), np.full(n_points, k, np.float32)
+    # No set's threshold ever reaches 2 k: that of two sets joined is at most the smaller one's plus k / their size,
+    # which is k + k/2 + k/4 + ... at worst. So edges beyond it take no part in the first pass.
+    below, above = kernels.split(np.arange(len(weights), dtype=np.int32), weights, np.float32(2.001) * k)
+    left, n_left = np.empty((len(below), 2), np.int32), 0
+    while len(below):
+        light, below = _light_part(below, weights)
+        ends, ordered = kernels.fetched(edges, weights, ascending(light, weights))
+        n_left = kernels.join_below(parent, threshold, ends, ordered, k, left, n_left)
+        below = kernels.between(parent, edges, below, n_points + 1)
+    kernels.join_small(parent, left[:n_left], min_size)
+    above = kernels.between(parent, edges, above, min_size)
+    while len(above):
+        light, above = _light_part(above, weights)
+        ends, _ = kernels.fetched(edges, weights, ascending(light, weights))
+        kernels.join_small(parent, ends, min_size)
+        above = kernels.between(parent, edges, above, min_size)
+    return kernels.roots(parent)
+
+
+def ascending(edges: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The given edges int32 [M], themselves ascending, in stable ascending order of weight; none of them NaN."""
+    return edges[radix_order(kernels.weight_keys(edges, weights))]
+
+
+def _light_part(edges: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`split` at a pivot, found from a sample, that about three fifths of many edges don't exceed; all of few."""
+    if len(edges) <= _FEW:
+        return edges, edges[:0]
+    sample = np.sort(weights[edges[: _SAMPLE * (len(edges) // _SAMPLE) : len(edges) // _SAMPLE]])
+    return kernels.split(edges, weights, sample[3 * _SAMPLE // 5])
 
 
 def mesh_sets(xyz: np.ndarray, faces: np.ndarray, k_threshold: float = 0.01, min_size: int = 20) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 from hicl.errors import FrameError
 from hicl.pipeline.datasets.scene import Camera, checked_pose
 from hicl.pipeline.kernels import project as kernels
+from hicl.pipeline.kernels.sort import radix_order
 
 
 def pinhole(camera: Camera) -> np.ndarray:
@@ -23,7 +24,11 @@ class Projector:
     """
 
     def __init__(self, xyz: np.ndarray):
-        self._blocks = (*kernels.blocks(np.ascontiguousarray(xyz, np.float32)), np.empty(len(xyz), np.uint32))
+        xyz = np.ascontiguousarray(xyz, np.float32)
+        keys, finite = kernels.curve_keys(xyz)
+        order = finite[radix_order(keys)]
+        self._blocks = order, *kernels.blocks(xyz, order)
+        self._room = np.zeros((len(xyz) // 64 + 1) * 64, np.uint8), np.empty(len(xyz), np.uint32)
 
     def project(
         self,
@@ -65,24 +70,27 @@ class Projector:
             )
         to_camera = np.linalg.inv(pose)
         depth = np.ascontiguousarray(depth, np.float32)
-        farthest = [[0, 0, -1, float(depth.max()) + max_gap]]
+        frustum, *pinholes = _cameras(depth_camera, color_camera)
+        planes = frustum[:, :3] @ to_camera[:3]
+        planes[:, 3] += frustum[:, 3]
+        planes[0, 3] += depth.max() + max_gap
         return kernels.project(
             *self._blocks,
-            np.concatenate([farthest, _frustum(depth_camera, color_camera)]) @ to_camera,
-            np.ascontiguousarray(to_camera[:3]),
+            *self._room,
+            planes,
+            to_camera,
             depth,
-            pinhole(depth_camera),
-            pinhole(color_camera),
-            color_camera.height,
-            color_camera.width,
+            *pinholes,
+            (color_camera.height, color_camera.width),
             float(max_gap),
         )
 
 
 @functools.cache
-def _frustum(*cameras: Camera) -> np.ndarray:
-    """float64 [S, 4]: planes a·p + d = 0, positive where all of the cameras see: before them, within their borders."""
-    sides = [[0, 0, 1, 0]]
+def _cameras(*cameras: Camera) -> tuple[np.ndarray, ...]:
+    """Planes float64 [S, 4], a·p + d = 0, positive where all of the cameras see: nearer than what is added to the first
+    one's d, before them, within their borders. Then each camera's `pinhole`."""
+    sides = [[0, 0, -1, 0], [0, 0, 1, 0]]
     for camera in cameras:
         fx, fy, cx, cy = pinhole(camera)
         sides += [
@@ -91,4 +99,4 @@ def _frustum(*cameras: Camera) -> np.ndarray:
             [0, fy, cy + 0.5, 0],
             [0, -fy, camera.height - 0.5 - cy, 0],
         ]
-    return np.array(sides)
+    return np.array(sides, np.float64), *map(pinhole, cameras)

@@ -5,6 +5,7 @@ points → views (which point is seen at which pixel) → sets → features (the
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -57,6 +58,7 @@ def preprocess(
                 if teacher and executor is None:
                     _assert_weights(teacher, jobs, writer, text_fingerprint)
                     checked_device(device)
+                    _compile_beside()  # while this process loads the teacher
                 text, about = _embed(writer, source, teacher, device, executor, classes, text_fingerprint)
                 plan.say_disk(jobs, about["teacher"], writer, say)
                 if text is not None:
@@ -68,6 +70,23 @@ def preprocess(
             if writer.root is not None:
                 writer.write_manifest({scene_id: (splits[scene_id], error) for scene_id, error in errors.items()})
     return summary
+
+
+def _compile() -> None:
+    from hicl.pipeline.warmup import compile_kernels
+
+    compile_kernels()
+
+
+@functools.cache
+def _compile_beside() -> None:
+    """Have a process of its own compile the kernels, where none is compiled yet and a core is left for it; who needs
+    them before it has done so waits for it."""
+    compiled = any((Path(__file__).parent / "kernels" / "__pycache__").glob("*.nbi"))
+    if cores() > 1 and not compiled:
+        compiler = pool(1)
+        compiler.submit(_compile)
+        compiler.shutdown(wait=False)  # once it has done that
 
 
 def _assert_weights(teacher: TeacherConfig, jobs: list[Job], writer: CacheWriter, text_fingerprint: str) -> None:

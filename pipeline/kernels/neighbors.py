@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from hicl.pipeline.kernels import kernel
+from hicl.pipeline.kernels import kernel, lowest_bit, set_bits
 
 _MANY = 64  # from here on counting takes longer than insertion
 
@@ -27,28 +27,37 @@ def cell_keys(xyz, low, cell, shape):
 
 
 @kernel
-def _rank(squares, numbers, count, near, which):
-    """Put the least of `count` (squared distance, number) in order into the k places of near f8 and which i4 [k + 1],
-    the lower number first of equals; returns how many there are.
+def _rank(squares, numbers, count, before, near, which):
+    """Put the least of `count` squared distances and their numbers in order into the k places of near f8 and which i4
+    [k + 1]. Returns whether this is the only order: nothing that it left there holds if two are equal.
 
-    For the few that are left after the bound, counting for each those before it is fastest: it needs no branch.
+    For the few that are left after the bound, counting for each those before it (before i8 [_MANY]: room) is fastest:
+    it needs no branch.
     """
     k = len(near) - 1
+    padded = (count + 31) // 32 * 32
+    for a in range(count, padded):
+        squares[a] = np.inf
+    for a in range(padded):
+        before[a] = 0
+    for b in range(0, count, 4):
+        s, t, u, v = squares[b], squares[b + 1], squares[b + 2], squares[b + 3]
+        for a in range(padded):
+            square = squares[a]
+            before[a] += np.int64(s < square) + np.int64(t < square) + np.int64(u < square) + np.int64(v < square)
+    ranks = 0
     for a in range(count):
-        square, number = squares[a], numbers[a]
-        rank = 0
-        for b in range(count):
-            rank += (squares[b] < square) | ((squares[b] == square) & (numbers[b] < number))
-        place = min(rank, k)
-        near[place], which[place] = square, number
-    return min(count, k)
+        place = min(before[a], k)
+        near[place], which[place] = squares[a], numbers[a]
+        ranks += before[a]
+    return 2 * ranks == count * (count - 1)
 
 
 @kernel
 def _insert(squares, numbers, count, near, which):
-    """The same by insertion, for many."""
+    """The same by insertion, for many and for equal ones: of them the lower number comes first."""
     k = len(near) - 1
-    held = 0
+    held = np.int64(0)
     for a in range(count):
         square, number = squares[a], numbers[a]
         m = held
@@ -61,30 +70,38 @@ def _insert(squares, numbers, count, near, which):
             m -= 1
         near[m], which[m] = square, number
         held = min(held + 1, k)
-    return held
 
 
 @kernel
 def _in_order(xyz, order):
-    """f8 [3, N]: coordinate by coordinate, so that runs of points are copied and compared as vectors."""
-    placed = np.empty((3, len(order)))
-    for m in range(len(order)):
+    """f8 [3, N + 8]: coordinate by coordinate, so that runs of points are copied and compared as vectors."""
+    n = len(order)
+    placed = np.zeros((3, n + 8))
+    for m in range(n):
         for axis in range(3):
             placed[axis, m] = xyz[order[m], axis]
     return placed
 
 
 @kernel
-def _bound(squares, k, guess, limit):
-    """A square below which there are k or more of `squares`, few more if the guess is good; at most `limit`."""
-    while guess < limit:
+def _choose(squares, k, guess, limit, bits):
+    """Mark, in bits u8 [W], those of squares f8 [64 W] that are not above a bound below which there are k or more, few
+    more if the guess is good; at most `limit`. NaN is never marked."""
+    while True:
+        bound = min(guess, limit)
+        for w in range(len(bits)):
+            word = np.uint64(0)
+            for c in range(64):
+                word |= np.uint64(squares[64 * w + c] <= bound) << np.uint64(c)
+            bits[w] = word
+        if guess >= limit:
+            return
         within = 0
-        for c in range(len(squares)):
-            within += squares[c] <= guess
+        for w in range(len(bits)):
+            within += set_bits(bits[w])
         if within >= k:
-            return guess
+            return
         guess = guess * 1.5 if guess > 0 and 4 * within > k else np.inf
-    return limit
 
 
 @kernel
@@ -103,10 +120,9 @@ def search(xyz, order, keys, low, cell, shape, reach, limit, open_, index, dista
             first[3 * dx + dy] = ((dx - 1) * shape[1] + dy - 1) * shape[2] - 1
     start, stop = np.zeros(9, np.int64), np.zeros(9, np.int64)
     near, which = np.empty(k + 1), np.empty(k + 1, np.int32)
+    before = np.empty(_MANY, np.int64)
     last = np.inf
-    room = 1024
-    around, number = np.empty((3, room)), np.empty(room, np.int32)
-    every, squares, left = np.empty(room), np.empty(room), np.empty(room, np.int32)
+    room = 0
     begin = 0
     while begin < n:
         key = keys[begin]
@@ -119,7 +135,7 @@ def search(xyz, order, keys, low, cell, shape, reach, limit, open_, index, dista
             begin = end
             continue
         # Points of the 27 cells: nine columns, each a run of three cells, whose bounds only ever move on.
-        count = 0
+        count = np.int64(0)
         for r in range(9):
             m = start[r]
             while m < n and keys[m] < key + first[r]:
@@ -130,43 +146,53 @@ def search(xyz, order, keys, low, cell, shape, reach, limit, open_, index, dista
                 m += 1
             stop[r] = m
             count += m - start[r]
-        if count > room:
-            room = 2 * count
-            around, number = np.empty((3, room)), np.empty(room, np.int32)
-            every, squares, left = np.empty(room), np.empty(room), np.empty(room, np.int32)
-        count = 0
+        if count >= room:
+            room = 2 * count + 1024
+            px, py, pz, number = np.empty(room + 64), np.empty(room + 64), np.empty(room + 64), np.empty(room, np.int32)
+            every, bits = np.empty(room + 64), np.empty(room // 64 + 1, np.uint64)
+            squares, left = np.empty(room + 32), np.empty(room, np.int32)
+        count = np.int64(0)
         for r in range(9):
-            length = stop[r] - start[r]
-            for axis in range(3):
-                around[axis, count : count + length] = placed[axis, start[r] : stop[r]]
-            number[count : count + length] = order[start[r] : stop[r]]
-            count += length
-        px, py, pz, candidate = around[0, :count], around[1, :count], around[2, :count], every[:count]
+            # By eights: what this copies too much is written over, by the next run or by what is no point.
+            for c in range(0, stop[r] - start[r], 8):
+                to, m = count + c, start[r] + c
+                for e in range(8):
+                    px[to + e], py[to + e], pz[to + e] = placed[0, m + e], placed[1, m + e], placed[2, m + e]
+            for m in range(start[r], stop[r]):
+                number[count] = order[m]
+                count += 1
+        words = (count + 63) // 64
+        for c in range(count, 64 * words):
+            px[c] = np.nan
         for m in range(begin, end):
             i = order[m]
             if not open_[i]:
                 continue
             x, y, z = placed[0, m], placed[1, m], placed[2, m]
-            for c in range(count):
+            for c in range(64 * words):
                 ex, ey, ez = px[c] - x, py[c] - y, pz[c] - z
-                candidate[c] = ex * ex + ey * ey + ez * ez
+                every[c] = ex * ex + ey * ey + ez * ez
             # The point before is near by, and its k-th neighbour mostly about as far.
-            worst = _bound(candidate, k, 1.2 * last, limit)
-            some = 0
-            for c in range(count):
-                squares[some], left[some] = candidate[c], number[c]
-                some += candidate[c] <= worst
-            if some <= _MANY:
-                held = _rank(squares, left, some, near, which)
-            else:
-                held = _insert(squares, left, some, near, which)
+            _choose(every, k, 1.2 * last, limit, bits[:words])
+            some = np.int64(0)
+            for w in range(words):
+                word = bits[w]
+                while word:
+                    c = 64 * w + lowest_bit(word)
+                    squares[some], left[some] = every[c], number[c]
+                    some += 1
+                    word &= word - np.uint64(1)
+            if some > _MANY or not _rank(squares, left, some, before, near, which):
+                _insert(squares, left, some, near, which)
+            held = min(some, k)
             last = near[k - 1] if held == k else np.inf
-            if reach < np.inf:
+            farthest = min(last, limit)
+            if not farthest < (reach * (1 - 1e-9)) ** 2:
                 # What the cells around hold for certain: all up to the nearest outer face of them.
                 sx, sy, sz = (x - low[0]) / cell, (y - low[1]) / cell, (z - low[2]) / cell
                 fx, fy, fz = sx - math.floor(sx), sy - math.floor(sy), sz - math.floor(sz)
                 margin = min(min(min(fx, 1 - fx), min(fy, 1 - fy)), min(fz, 1 - fz))
-                if not min(last, limit) < ((reach + margin * cell) * (1 - 1e-9)) ** 2:
+                if not (reach == np.inf or farthest < ((reach + margin * cell) * (1 - 1e-9)) ** 2):
                     continue
             for c in range(k):
                 inside = c < held and near[c] < limit

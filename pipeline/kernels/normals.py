@@ -74,9 +74,8 @@ def _by_rotations(xx, xy, xz, yy, yz, zz, a, v):
     for _ in range(16):
         if abs(a[0, 1]) + abs(a[0, 2]) + abs(a[1, 2]) <= 1e-15:
             break
-        rotate(a, v, 0, 1)
-        rotate(a, v, 0, 2)
-        rotate(a, v, 1, 2)
+        for p, q in ((0, 1), (0, 2), (1, 2)):
+            rotate(a, v, p, q)
     low = 0
     if a[1, 1] < a[low, low]:
         low = 1
@@ -141,29 +140,51 @@ def _flattest(cov, axis, doubtful):
 
 
 @kernel
-def _covariance(xyz, near, i):
-    """((xx xy xz yy yz zz) of a point's neighbours, of trace 1; whether they are enough and not all in one place)."""
-    count = 0
-    sx = sy = sz = 0.0
-    xx = xy = xz = yy = yz = zz = 0.0
-    for j in near:
-        if j < 0:
-            continue
-        # Relative to the point itself, so that far from the origin nothing cancels.
-        x = np.float64(xyz[j, 0]) - np.float64(xyz[i, 0])
-        y = np.float64(xyz[j, 1]) - np.float64(xyz[i, 1])
-        z = np.float64(xyz[j, 2]) - np.float64(xyz[i, 2])
-        count += 1
-        sx, sy, sz = sx + x, sy + y, sz + z
-        xx, xy, xz = xx + x * x, xy + x * y, xz + x * z
-        yy, yz, zz = yy + y * y, yz + y * z, zz + z * z
-    if count < 3:
-        return (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), False
-    xx, xy, xz = xx - sx * sx / count, xy - sx * sy / count, xz - sx * sz / count
-    yy, yz, zz = yy - sy * sy / count, yz - sy * sz / count, zz - sz * sz / count
-    trace = xx + yy + zz
-    known = trace > 0.0 and trace < np.inf
-    return (xx / trace, xy / trace, xz / trace, yy / trace, yz / trace, zz / trace), known
+def _covariances(xyz, neighbors, begin, near, here, sums, count, trace, cov):
+    """cov f8 [6, BLOCK] (xx xy xz yy yz zz) of the neighbours of BLOCK points, or as many as there are, from `begin`
+    on, divided by their trace f8 [BLOCK]; count f8 [BLOCK]: how many neighbours. near f4 [3, BLOCK], here f8 [3,
+    BLOCK], sums f8 [9, BLOCK]: room.
+
+    A neighbour at a time for all of the points, as vectors; each point's sums still grow in the order of its own.
+    """
+    own = min(BLOCK, len(neighbors) - begin)
+    x, y, z = near[0], near[1], near[2]
+    for a in range(3):
+        for m in range(own):
+            here[a, m] = xyz[begin + m, a]
+    for s in range(9):
+        for m in range(BLOCK):
+            sums[s, m] = 0.0
+    for m in range(BLOCK):
+        count[m] = 0.0
+    for c in range(neighbors.shape[1]):
+        for m in range(own):
+            # What is left out is the point itself, which adds nothing.
+            j = neighbors[begin + m, c]
+            count[m] += j >= 0
+            j = np.uint64(j if j >= 0 else begin + m)
+            x[m], y[m], z[m] = xyz[j, 0], xyz[j, 1], xyz[j, 2]
+        for a in range(3):
+            b = (a + 1) % 3
+            one, other, here_one, here_other = near[a], near[b], here[a], here[b]
+            total, square, mixed = sums[a], sums[3 + a], sums[6 + a]
+            for m in range(BLOCK):
+                # Relative to the point itself, so that far from the origin nothing cancels.
+                p, q = np.float64(one[m]) - here_one[m], np.float64(other[m]) - here_other[m]
+                total[m] += p
+                square[m] += p * p
+                mixed[m] += p * q
+    for a in range(3):
+        one, other, square, mixed = sums[a], sums[(a + 1) % 3], sums[3 + a], sums[6 + a]
+        for m in range(BLOCK):
+            square[m] -= one[m] * one[m] / count[m]
+            mixed[m] -= one[m] * other[m] / count[m]
+    xx, yy, zz = sums[3], sums[4], sums[5]
+    for m in range(BLOCK):
+        trace[m] = xx[m] + yy[m] + zz[m]
+    for row, s in enumerate((3, 6, 8, 4, 7, 5)):
+        for m in range(BLOCK):
+            cov[row, m] = sums[s, m] / trace[m]
 
 
 @kernel
@@ -171,18 +192,15 @@ def pca_normals(xyz, neighbors, toward, oriented):
     """toward is read only if oriented. A point without a plane through its neighbours gets a normal of 0."""
     n = len(neighbors)
     normals = np.zeros((n, 3), np.float32)
-    cov, axis = np.empty((6, BLOCK)), np.empty((3, BLOCK))
-    known, doubtful = np.empty(BLOCK, np.bool_), np.empty(BLOCK, np.int64)
+    near, here, sums = np.zeros((3, BLOCK), np.float32), np.zeros((3, BLOCK)), np.empty((9, BLOCK))
+    count, trace, cov, axis = np.empty(BLOCK), np.empty(BLOCK), np.empty((6, BLOCK)), np.empty((3, BLOCK))
+    doubtful = np.empty(BLOCK, np.int64)
     a, v = np.empty((3, 3)), np.empty((3, 3))
     for begin in range(0, n, BLOCK):
-        own = min(BLOCK, n - begin)
-        for m in range(own):
-            (cov[0, m], cov[1, m], cov[2, m], cov[3, m], cov[4, m], cov[5, m]), known[m] = _covariance(
-                xyz, neighbors[begin + m], begin + m
-            )
+        _covariances(xyz, neighbors, begin, near, here, sums, count, trace, cov)
         _flattest(cov, axis, doubtful)
-        for m in range(own):
-            if not known[m]:
+        for m in range(min(BLOCK, n - begin)):
+            if not (count[m] >= 3 and trace[m] > 0.0 and trace[m] < np.inf):
                 continue
             x, y, z = axis[0, m], axis[1, m], axis[2, m]
             if doubtful[m]:

@@ -4,11 +4,7 @@ import math
 
 import numpy as np
 
-from hicl.pipeline.kernels import kernel
-from hicl.pipeline.kernels.sort import radix_order
-
-_PLACE = np.zeros(64, np.int64)
-_PLACE[[(0x03F79D71B4CB0A89 << bit & 0xFFFFFFFFFFFFFFFF) >> 58 for bit in range(64)]] = np.arange(64)
+from hicl.pipeline.kernels import kernel, lowest_bit
 
 BLOCK = 64  # points a block: enough to fill vectors, few enough to be near each other
 
@@ -23,12 +19,15 @@ def _spread(value):
 
 
 @kernel
-def _curve_order(xyz):
-    """The finite points along a Z-order curve, i4 [M]: what is near on it is near in space."""
+def curve_keys(xyz):
+    """(keys u4 [M] that grow along a Z-order curve, on which near points are near, and whose they are i4 [M]). Points
+    that aren't finite are left out: no camera sees them."""
     n = xyz.shape[0]
-    low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    finite = np.empty(n, np.int32)
-    count = 0
+    low, high = np.empty(3), np.empty(3)
+    for axis in range(3):
+        low[axis], high[axis] = np.inf, -np.inf
+    finite, keys = np.empty(n, np.int32), np.empty(n, np.uint32)
+    count = np.int64(0)
     for i in range(n):
         if math.isfinite(xyz[i, 0]) and math.isfinite(xyz[i, 1]) and math.isfinite(xyz[i, 2]):
             finite[count] = i
@@ -36,38 +35,34 @@ def _curve_order(xyz):
             for axis in range(3):
                 low[axis] = min(low[axis], xyz[i, axis])
                 high[axis] = max(high[axis], xyz[i, axis])
-    finite = finite[:count]
     scale = 1023.0 / max(high[0] - low[0], high[1] - low[1], high[2] - low[2], 1e-30)
-    keys = np.empty(count, np.uint32)
     for m in range(count):
-        i = finite[m]
         keys[m] = 0
         for axis in range(3):
-            cell = np.uint32((xyz[i, axis] - low[axis]) * scale)
+            cell = np.uint32((xyz[finite[m], axis] - low[axis]) * scale)
             keys[m] |= _spread(cell) << np.uint32(axis)
-    order = radix_order(keys)
-    return finite[order]
+    return keys[:count], finite[:count]
 
 
 @kernel
-def blocks(xyz):
-    """Points f4 [N, 3] in blocks of neighbours: (their numbers i4 [M], coordinates f4 [3, blocks · BLOCK], padded with
-    NaN, and box f8 [6, blocks], centre and half extent). Points that aren't finite are left out: no camera sees them.
-    """
-    order = _curve_order(xyz)
+def blocks(xyz, order):
+    """Points f4 [N, 3] in an order i4 [M], cut into blocks: coordinates f4 [3, blocks · BLOCK], padded with NaN, and
+    box f8 [6, blocks], centre and half extent."""
     n_blocks = (len(order) + BLOCK - 1) // BLOCK
-    placed = np.full((3, n_blocks * BLOCK), np.nan, np.float32)
+    placed = np.empty((3, n_blocks * BLOCK), np.float32)
     box = np.empty((6, n_blocks))
     for b in range(n_blocks):
-        members = order[b * BLOCK : (b + 1) * BLOCK]
         for axis in range(3):
             low, high = np.inf, -np.inf
-            for m in range(len(members)):
-                value = xyz[members[m], axis]
-                placed[axis, b * BLOCK + m] = value
-                low, high = min(low, value), max(high, value)
+            for m in range(b * BLOCK, (b + 1) * BLOCK):
+                if m < len(order):
+                    value = np.float64(xyz[order[m], axis])
+                    placed[axis, m] = value
+                    low, high = min(low, value), max(high, value)
+                else:
+                    placed[axis, m] = np.nan
             box[axis, b], box[3 + axis, b] = (low + high) / 2, (high - low) / 2
-    return order, placed, box
+    return placed, box
 
 
 @kernel
@@ -87,30 +82,29 @@ def _outside(box, planes):
 
 
 @kernel
-def project(
-    order, placed, box, at, planes, to_camera, depth, depth_camera, color_camera, color_height, color_width, max_gap
-):
-    """order, placed, box of `blocks`; at u4 [N]: room, left with anything in it; planes f8 [S, 4] that enclose what the
-    cameras can see; to_camera f8 [3, 4]; cameras f8 [4] = fx fy cx cy. Returns point i4 [P], ascending, and pixel
-    u2 [P, 2].
+def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera, color_camera, size, max_gap):
+    """order i4 [M]; placed, box of `blocks`; seen u1 [64 W], 64 W >= N, all 0 and left so; at u4 [N]: room, left with
+    anything in it; planes f8 [S, 4] that enclose what the cameras can see; to_camera f8 [4, 4]; cameras f8 [4] = fx fy
+    cx cy; size: (height, width) of the colour image. Returns point i4 [P], ascending, and pixel u2 [P, 2].
 
     A coordinate c falls on pixel floor(c + 0.5). Comparing c + 0.5 with the image's bounds before it becomes an integer
     keeps NaN and what would overflow out, and makes truncation the same as floor.
 
-    No loop over points branches: the first becomes vectors, and the second keeps what passes its test by writing every
-    candidate and moving on only past those that do. Branches would be guessed wrong too often.
+    No loop over points branches, and all but the scattered reads and writes become vectors: in a block that isn't
+    outside, and of which anything is seen, most is seen, so that doing all for all of it is faster than choosing.
     """
-    seen = np.zeros((len(at) + 63) // 64, np.uint64)
     height, width = depth.shape
     depth = depth.ravel()
+    color_height, color_width = size
     r00, r01, r02, t0 = to_camera[0]
     r10, r11, r12, t1 = to_camera[1]
     r20, r21, r22, t2 = to_camera[2]
     fx, fy, cx, cy = depth_camera
     gx, gy, hx, hy = color_camera
     xs, ys, zs = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
-    inside, where, near = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
-    count = 0
+    kept, where, measured = np.empty(BLOCK, np.uint8), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+    pixel = np.empty(BLOCK, np.uint32)
+    count = np.int64(0)
     outside = _outside(box, planes)
     for b in range(len(outside)):
         if outside[b]:
@@ -129,38 +123,50 @@ def project(
             xs[i], ys[i], zs[i] = x, y, z
             u = fx * x / z + cx + 0.5
             v = fy * y / z + cy + 0.5
-            inside[i] = (z > 0.0) & (u >= 0.0) & (u < width) & (v >= 0.0) & (v < height)
-            where[i] = np.int64(v if inside[i] else 0.0) * width + np.int64(u if inside[i] else 0.0)
-        n_near = 0
+            inside = (z > 0.0) & (u >= 0.0) & (u < width) & (v >= 0.0) & (v < height)
+            kept[i] = inside
+            where[i] = np.int32(v if inside else 0.0) * np.int32(width) + np.int32(u if inside else 0.0)
         for i in range(BLOCK):
-            measured = np.float64(depth[np.uint64(where[i])])
-            near[n_near] = i
-            n_near += inside[i] & (measured > 0.0) & (abs(measured - zs[i]) <= max_gap)
-        for m in range(n_near):
-            i = near[m]
+            measured[i] = depth[np.uint32(where[i])]
+        some = np.int64(0)
+        for i in range(BLOCK):
+            d = np.float64(measured[i])
+            kept[i] &= (d > 0.0) & (abs(d - zs[i]) <= max_gap)
+            some += kept[i]
+        if some == 0:
+            continue
+        for i in range(BLOCK):
             u = gx * xs[i] / zs[i] + hx + 0.5
             v = gy * ys[i] / zs[i] + hy + 0.5
             shown = (u >= 0.0) & (u < color_width) & (v >= 0.0) & (v < color_height)
-            point = order[begin + i]
-            at[point] = (np.uint32(v) << np.uint32(16)) | np.uint32(u)
-            seen[point >> 6] |= np.uint64(shown) << np.uint64(point & 63)
-            count += shown
+            kept[i] &= shown
+            count += kept[i]
+            pixel[i] = (np.uint32(v if shown else 0.0) << np.uint32(16)) | np.uint32(u if shown else 0.0)
+        for i in range(min(BLOCK, len(order) - begin)):
+            point = np.uint32(order[begin + i])
+            at[point] = pixel[i]
+            seen[point] = kept[i]
     return _listed(seen, at, count)
 
 
 @kernel
 def _listed(seen, at, count):
-    """The points whose bits are set, ascending, and their pixels, unpacked."""
+    """The `count` points that are marked in seen u1 [64 W], ascending, and their pixels; the marks are wiped."""
     point, pixel = np.empty(count, np.int32), np.empty((count, 2), np.uint16)
+    flat, eights = pixel.ravel(), seen.view(np.uint64)
     m = 0
-    for w in range(len(seen)):
-        word = seen[w]
+    for begin in range(0, len(seen), 64):
+        marks, some = seen[begin : begin + 64], eights[begin // 8 : begin // 8 + 8]
+        if not (some[0] | some[1] | some[2] | some[3] | some[4] | some[5] | some[6] | some[7]):
+            continue
+        word = np.uint64(0)
+        for i in range(64):
+            word |= np.uint64(marks[i]) << np.uint64(i)
+        some[:] = np.uint64(0)
         while word:
-            lowest = word & (~word + np.uint64(1))
-            # Multiplied by this constant, each power of two has other leading six bits (a de Bruijn sequence).
-            i = 64 * w + _PLACE[(lowest * np.uint64(0x03F79D71B4CB0A89)) >> np.uint64(58)]
+            i = np.uint64(begin + lowest_bit(word))
             point[m] = i
-            pixel[m, 0], pixel[m, 1] = at[i] >> np.uint32(16), at[i] & np.uint32(0xFFFF)
+            flat[2 * m], flat[2 * m + 1] = at[i] >> np.uint32(16), at[i]
             m += 1
-            word ^= lowest
+            word &= word - np.uint64(1)
     return point, pixel

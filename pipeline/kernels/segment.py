@@ -5,10 +5,6 @@ import math
 import numpy as np
 
 from hicl.pipeline.kernels import kernel
-from hicl.pipeline.kernels.sort import radix_order
-
-_FEW = 20_000  # edges that are sorted at once
-_SAMPLE = 501  # of their weights, for a pivot
 
 
 @kernel
@@ -68,8 +64,8 @@ def edge_weights(xyz, normals, edges, oriented):
 
 
 @kernel
-def ascending(edges, weights):
-    """The given edges i4 [M], themselves ascending, in stable ascending order of weight; none of them NaN."""
+def weight_keys(edges, weights):
+    """u4 [M]: for the given edges i4 [M], numbers that are in the order of their weights; none of them NaN."""
     keys = np.empty(len(edges), np.uint32)
     bits = weights.view(np.uint32)
     for m in range(len(edges)):
@@ -80,11 +76,11 @@ def ascending(edges, weights):
             keys[m] = ~word
         else:
             keys[m] = word | np.uint32(0x80000000)
-    return edges[radix_order(keys)]
+    return keys
 
 
 @kernel
-def _split(edges, weights, bound):
+def split(edges, weights, bound):
     """(the given edges of at most this weight, the heavier ones), both in the order they had."""
     light, heavy = np.empty(len(edges), np.int32), np.empty(len(edges), np.int32)
     n_light = 0
@@ -93,17 +89,6 @@ def _split(edges, weights, bound):
         light[n_light] = heavy[m - n_light] = edges[m]
         n_light += weights[edges[m]] <= bound
     return light[:n_light], heavy[: len(edges) - n_light]
-
-
-@kernel
-def _light_part(edges, weights):
-    """`_split` at a pivot, found from a sample, that about three fifths of many edges don't exceed; all of few."""
-    if len(edges) <= _FEW:
-        return edges, edges[:0]
-    sample = np.empty(_SAMPLE, np.float32)
-    for s in range(_SAMPLE):
-        sample[s] = weights[edges[s * (len(edges) // _SAMPLE)]]
-    return _split(edges, weights, np.sort(sample)[3 * _SAMPLE // 5])
 
 
 @kernel
@@ -131,39 +116,16 @@ def join(parent, a, b):
 
 
 @kernel
-def felzenszwalb(n_points, edges, weights, k_threshold, min_size):
-    """parent i4 [N] is a forest: below 0, a root, and how many points its set has; else the node above.
-
-    Both passes take the edges lightest first, but sort them part by part, and drop from the heavier rest, before it is
-    sorted, those whose ends have come together meanwhile (filter-Kruskal: Osipov, Sanders and Singler, ALENEX 2009).
-    """
-    k = np.float32(k_threshold)
-    parent = np.full(n_points, -1, np.int32)
-    threshold = np.full(n_points, k, np.float32)
-    # No set's threshold ever reaches 2 k: that of two sets joined is at most the smaller one's plus k / their size,
-    # which is k + k/2 + k/4 + ... at worst. So edges beyond it take no part in the first pass.
-    below, above = _split(np.arange(len(weights)).astype(np.int32), weights, np.float32(2.001) * k)
-    left, n_left = np.empty((len(below), 2), np.int32), 0
-    while len(below):
-        light, below = _light_part(below, weights)
-        ends, ordered = _fetched(edges, weights, ascending(light, weights))
-        n_left = _join_below(parent, threshold, ends, ordered, k, left, n_left)
-        below = _filter(parent, edges, below, n_points + 1)
-    _join_small(parent, left[:n_left], min_size)
-    above = _filter(parent, edges, above, min_size)
-    while len(above):
-        light, above = _light_part(above, weights)
-        ends, _ = _fetched(edges, weights, ascending(light, weights))
-        _join_small(parent, ends, min_size)
-        above = _filter(parent, edges, above, min_size)
-    roots = np.empty(n_points, np.int64)
-    for i in range(n_points):
-        roots[i] = find(parent, i)
-    return number_by_appearance(roots, n_points)
+def roots(parent):
+    """i8 [N]: the root of each node."""
+    found = np.empty(len(parent), np.int64)
+    for i in range(len(parent)):
+        found[i] = find(parent, i)
+    return found
 
 
 @kernel
-def _fetched(edges, weights, order):
+def fetched(edges, weights, order):
     """(ends i4 [M, 2], weights f4 [M]) in an order: reads all over memory, none of which has to wait for another."""
     ends, ordered = np.empty((len(order), 2), np.int32), np.empty(len(order), np.float32)
     for m in range(len(order)):
@@ -173,7 +135,7 @@ def _fetched(edges, weights, order):
 
 
 @kernel
-def _join_below(parent, threshold, ends, weights, k, left, n_left):
+def join_below(parent, threshold, ends, weights, k, left, n_left):
     """The first pass. The ends of edges that don't join their sets go into `left`; returns how many are there."""
     for m in range(len(ends)):
         a, b, w = find(parent, ends[m, 0]), find(parent, ends[m, 1]), weights[m]
@@ -189,7 +151,7 @@ def _join_below(parent, threshold, ends, weights, k, left, n_left):
 
 
 @kernel
-def _join_small(parent, ends, min_size):
+def join_small(parent, ends, min_size):
     """The second pass."""
     for m in range(len(ends)):
         a, b = find(parent, ends[m, 0]), find(parent, ends[m, 1])
@@ -198,7 +160,7 @@ def _join_small(parent, ends, min_size):
 
 
 @kernel
-def _filter(parent, edges, some, min_size):
+def between(parent, edges, some, min_size):
     """Those of some edges that lie between two sets, of which one has fewer than `min_size` points: sets only grow."""
     kept = np.empty(len(some), np.int32)
     count = 0

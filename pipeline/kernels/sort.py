@@ -22,13 +22,14 @@ def radix_order(keys):
             starts[p, (key >> np.uint32(8 * p)) & np.uint32(255)] += 1
     for p in range(4):
         start = starts[p]
-        if n and start.max() == n:
-            continue  # all keys agree in these bits
-        total = 0
+        total = most = np.int64(0)
         for digit in range(256):
             held = start[digit]
             start[digit] = total
             total += held
+            most = max(most, held)
+        if most == n:
+            continue  # all keys agree in these bits
         shift = np.uint64(32 + 8 * p)
         for i in range(n):
             word = words[i]

@@ -3,8 +3,9 @@
     python tests/benchmarks/bench_stages.py [--runs 5] [--only sets,pairs,…] [--segmentator PROGRAM]
 
 Before a stage's clock starts, its result is compared with its peer's. A time is the best of several runs after one
-that compiles. Both run in one thread. "limit" is the least the stage could take here: its bytes at the measured speed
-of memory, its arithmetic at the measured speed of a matrix product, or the library that does the unavoidable part.
+that compiles. Both run in one thread, on one core. "limit" is the least the stage could take here: its bytes at the
+measured speed of memory, its arithmetic at the measured speed of a matrix product, or the library that does the
+unavoidable part.
 """
 
 import argparse
@@ -382,6 +383,7 @@ def main() -> None:
     parser.add_argument("--segmentator", type=Path, action="append", default=[], help=of_scannet)
     parser.add_argument("--only", default=",".join(STAGES), help=f"some of {', '.join(STAGES)}")
     options = parser.parse_args()
+    os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])  # Open3D takes all it finds, whatever the environment says
     keep_freed_memory()  # as the pipeline's worker processes do; what is in this process gains by it, NumPy's too
     stages = STAGES | {"sets": partial(sets, segmentators=options.segmentator)}
     machine, room = Machine(), scannet_sized()

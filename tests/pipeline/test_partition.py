@@ -7,9 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hicl.errors import HiclError
-from hicl.pipeline.kernels.segment import ascending
 from hicl.pipeline.normals import mesh_normals, neighbors
-from hicl.pipeline.partition import compact_ids, edge_weights, felzenszwalb, knn_edges, knn_sets, mesh_edges, mesh_sets
+from hicl.pipeline.partition import (
+    ascending,
+    compact_ids,
+    edge_weights,
+    felzenszwalb,
+    knn_edges,
+    knn_sets,
+    mesh_edges,
+    mesh_sets,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "segmentator.npz"
 

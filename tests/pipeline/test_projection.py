@@ -103,7 +103,16 @@ def test_a_lost_pose_is_an_error_of_the_frame(value):
 
 
 @pytest.mark.parametrize(
-    "pose", [np.zeros((4, 4)), turned().T, np.diag([585.0, 585, 1, 1]), np.diag([1.0, 1, -1, 1]), np.eye(3)]
+    "pose",
+    [
+        np.zeros((4, 4)),
+        turned().T,
+        np.diag([585.0, 585, 1, 1]),
+        np.diag([1.0, 1, -1, 1]),
+        np.diag([1e300, 1, 1, 1]),
+        turned() + 1e-2 * np.eye(4)[[3]],
+        np.eye(3),
+    ],
 )
 def test_a_matrix_that_is_no_pose_is_refused(pose):
     with pytest.raises(FrameError, match="shape|rigid"):
@@ -145,3 +154,32 @@ def test_exactly_what_satisfies_the_predicate_is_kept(seed, angle, gap):
     # NumPy's matrix product may round otherwise in the last bit; at 500 random points that decides nothing.
     assert np.array_equal(point, expected_point)
     assert np.array_equal(pixel, expected_pixel)
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 128, 700])
+def test_one_frame_leaves_nothing_for_the_next(n):
+    rng = np.random.default_rng(n)
+    xyz = rng.uniform((-1.5, -1, 0), (1.5, 1, 2.5), (n, 3)).astype(np.float32)
+    xyz[n // 2] = np.nan
+    projector = Projector(xyz)
+    for angle in (0.0, 3.1, 0.1, 0.0):
+        pose, depth = turned(angle), rng.uniform(0, 2, (48, 64)).astype(np.float32)
+        point, pixel = projector.project(pose, depth, DEPTH, COLOR, 1.0)
+        expected_point, expected_pixel = reference.project(xyz, pose, depth, DEPTH, COLOR, 1.0)
+        assert np.array_equal(point, expected_point) and np.array_equal(pixel, expected_pixel)
+
+
+@pytest.mark.parametrize("last", [(0, 0, 0, 1.0009), (0, 0, 0, 0.9991), (9e-4, -9e-4, 9e-4, 1)])
+def test_a_last_row_that_is_not_quite_that_of_a_pose_hides_nothing(last):
+    """The planes that leave blocks of points out stand where the points are turned to, or they cut off what is seen."""
+    pose = turned(0.0, (20, -30, 40))
+    pose[3] = last
+    towards = np.linalg.inv(pose)
+    depth = np.full((48, 64), 8, np.float32)
+    row, column = np.mgrid[:48, :64].reshape(2, -1)
+    seen = np.stack([(column - DEPTH.cx) / DEPTH.fx * 8, (row - DEPTH.cy) / DEPTH.fy * 8, np.full(row.size, 8.049)])
+    xyz = np.linalg.solve(towards[:3, :3], seen - towards[:3, 3:]).T.astype(np.float32)
+    point, pixel = project(xyz, pose, depth, DEPTH, COLOR)
+    expected_point, expected_pixel = reference.project(xyz, pose, depth, DEPTH, COLOR)
+    assert np.array_equal(point, expected_point) and np.array_equal(pixel, expected_pixel)
+    assert len(point) > 1000
