@@ -23,7 +23,8 @@ class Projector:
     """
 
     def __init__(self, xyz: np.ndarray):
-        self._blocks = (*kernels.blocks(np.ascontiguousarray(xyz, np.float32)), np.empty(len(xyz), np.uint32))
+        order, placed, box = kernels.blocks(np.ascontiguousarray(xyz, np.float32))
+        self._blocks = order, placed, box, np.empty(len(xyz), np.uint32)
 
     def project(
         self,

@@ -3,20 +3,27 @@
 The switchboard below is the trainer's own, because `pipeline` and `train` never import each other.
 """
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
 
 from hicl.cache.schema import NO_LABEL
 
-kernel = partial(numba.njit, cache=True, fastmath=False, nogil=True, error_model="numpy")
+F = TypeVar("F", bound=Callable[..., Any])
 
 MOST_VOXELS = 1 << 20  # along an axis: three such numbers make one key
 GRID_MULTIPLE = 16  # the network halves its grid four times
 
 
 _NOT_FINITE, _TOO_LARGE = -1, -2
+
+
+def kernel(function: F) -> F:
+    """The function compiled, in numba's cache beside its own file."""
+    compiled: Any = numba.njit(cache=True, fastmath=False, nogil=True, error_model="numpy")(function)
+    return compiled
 
 
 @kernel
@@ -220,5 +227,6 @@ def warm_up() -> None:
     read = [np.array([0, 1]), one.copy(), one.astype(np.uint8)]  # as a cache's reader gives them
     for array in read:
         array.flags.writeable = False
-    histogram = label_histogram(read[0], np.zeros(1, np.int64), *read[1:], voxel, 1, 1)
+    indptr, point, label = read
+    histogram = label_histogram(indptr, np.zeros(1, np.int64), point, label, voxel, 1, 1)
     token_labels(histogram, one, one)

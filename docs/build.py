@@ -1,0 +1,45 @@
+"""Make the API's pages, one a module, and docs/settings.md: python docs/build.py FOLDER"""
+
+import sys
+import warnings
+from pathlib import Path
+
+MODULES = (
+    "hicl.predict",
+    "hicl.clouds",
+    "hicl.config",
+    "hicl.errors",
+    "hicl.cache.opening",
+    "hicl.cache.reader",
+    "hicl.cache.schema",
+    "hicl.pipeline.run",
+    "hicl.pipeline.config",
+    "hicl.pipeline.classes",
+    "hicl.pipeline.datasets.scene",
+    "hicl.pipeline.datasets.scannet",
+    "hicl.pipeline.datasets.rgbd",
+    "hicl.pipeline.teacher.choice",
+    "hicl.pipeline.teacher.clip",
+    "hicl.train.config",
+    "hicl.train.loop",
+    "hicl.train.inference",
+    "hicl.train.evaluate",
+    "hicl.train.objectives",
+)
+"""What one who calls hicl from Python needs."""
+
+
+def main(out: Path) -> None:
+    import pdoc
+
+    from hicl.commands.settings import page
+
+    warnings.simplefilter("error")
+    (Path(__file__).parent / "settings.md").write_text(page(), encoding="utf-8")
+    pdoc.render.configure(docformat="google", show_source=False, footer_text="hicl")
+    pdoc.pdoc(*MODULES, output_directory=out)
+    print(f"docs/settings.md and {out}/index.html")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
