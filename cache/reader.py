@@ -51,9 +51,11 @@ class Group:
         self.path, self._specs, self._sizes, self._seen, self._mirror = path, specs, dict(sizes), seen, mirror
 
     def has(self, name: str) -> bool:
+        """Whether an array is there, by its name such as "points/xyz"."""
         return self._mirror.has(name) if self._mirror else (self.path / name / "zarr.json").exists()
 
     def arrays(self) -> list[str]:
+        """Names of the arrays there are."""
         return [name for name in self._specs if self.has(name)]
 
     def folder(self, name: str) -> Path:
@@ -161,9 +163,11 @@ class CacheReader:
 
     @cached_property
     def manifest(self) -> list[dict]:
+        """A row for each scene: its split, its state, what went wrong, counts and fingerprints."""
         return manifest.parse(self._store.read(manifest.FILE), self.path)
 
     def splits(self) -> list[str]:
+        """Splits with a complete scene."""
         return sorted({row["split"] for row in self.manifest if row["state"] == manifest.COMPLETE})
 
     def scene_ids(self, split: str | None = None) -> list[str]:

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 MODULES = (
@@ -36,7 +37,7 @@ def main(out: Path) -> None:
 
     warnings.simplefilter("error")
     (Path(__file__).parent / "settings.md").write_text(page(), encoding="utf-8")
-    pdoc.render.configure(docformat="google", show_source=False, footer_text="hicl")
+    pdoc.render.configure(docformat="google", show_source=False, footer_text=f"hicl {version('hicl')}")
     pdoc.pdoc(*MODULES, output_directory=out)
     print(f"docs/settings.md and {out}/index.html")
 
