@@ -1,9 +1,14 @@
 """Make the API's pages, one a module, and docs/settings.md: python docs/build.py FOLDER"""
 
+import dataclasses
+import html
+import importlib
+import inspect
 import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 MODULES = (
     "hicl.predict",
@@ -30,6 +35,17 @@ MODULES = (
 """What one who calls hicl from Python needs."""
 
 
+def tell_settings(module: ModuleType) -> None:
+    """Put what each setting of a module's settings dataclasses is below their docstrings, where pdoc finds it."""
+    from hicl.config import settings_of
+
+    for kind in vars(module).values():
+        own = dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
+        if own and any(field.metadata for field in dataclasses.fields(kind)):
+            lines = (f"- `{setting.key}`: {html.escape(setting.describe())}" for setting in settings_of(kind))
+            kind.__doc__ = "\n".join([inspect.cleandoc(kind.__doc__), "", *lines])
+
+
 def main(out: Path) -> None:
     import pdoc
 
@@ -37,6 +53,8 @@ def main(out: Path) -> None:
 
     warnings.simplefilter("error")
     (Path(__file__).parent / "settings.md").write_text(page(), encoding="utf-8")
+    for name in MODULES:
+        tell_settings(importlib.import_module(name))
     pdoc.render.configure(docformat="google", show_source=False, footer_text=f"hicl {version('hicl')}")
     pdoc.pdoc(*MODULES, output_directory=out)
     print(f"docs/settings.md and {out}/index.html")
