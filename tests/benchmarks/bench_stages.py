@@ -25,17 +25,9 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
+import instead
 import reference
 from bench_bytes import TRAINING, forget, read_cache, read_npy, write_npy
-from peers import (
-    open3d_normals,
-    read_official,
-    scipy_normals,
-    score_densely,
-    segment_in_c,
-    vote_in_table,
-    voxels_by_unique,
-)
 from rooms import COLOR, DEPTH, Room, scannet_sized, smooth_grids, write_ply, write_recording
 from table import HEAD, Machine, Stage, best_ms, print_stage
 
@@ -65,7 +57,7 @@ def sets(room: Room, machine: Machine, folder: Path, segmentators: list[Path]) -
         vertex, faces = ply.read_ply(mesh)
         np.save(out, partition.mesh_sets(ply.xyz(vertex, mesh), faces))
 
-    peers = segment_in_c(folder, mesh, found, segmentators)
+    peers = instead.segment_in_c(folder, mesh, found, segmentators)
     ours()
     peers["C, -O3"][0]()
     theirs = np.array(json.loads(found.read_text())["segIndices"])
@@ -113,7 +105,7 @@ def scores(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
         return [sampling.label_pixels(features.class_scores(c, s, text), pixel, size) for c, s, pixel in views]
 
     def dense(view: int) -> np.ndarray:
-        return score_densely(codes[view] * scale[view][..., None], pixels[view], size, text)
+        return instead.score_densely(codes[view] * scale[view][..., None], pixels[view], size, text)
 
     found = ours()
     for view in range(2):
@@ -136,14 +128,14 @@ def clouds(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
         return index, distance, normals.pca_normals(room.xyz, index)
 
     index, distance, normal = ours()
-    other_index, other_distance, other_normal = scipy_normals(room.xyz)
+    other_index, other_distance, other_normal = instead.scipy_normals(room.xyz)
     assert np.allclose(distance, other_distance, rtol=1e-6, atol=0), "kNN: other distances than SciPy's"
     same = (np.sort(index, axis=1) == np.sort(other_index, axis=1)).all(axis=1)
     assert same.mean() > 0.999, "kNN: others than SciPy's, beyond ties"
     along = np.abs((normal * other_normal).sum(axis=1))[same]
     assert (along > 1 - 1e-5).mean() > 0.9999, "normals: others than eigh's"
-    peers = {"SciPy, eigh": (lambda: scipy_normals(room.xyz), 1)}
-    open3d = open3d_normals(room.xyz)
+    peers = {"SciPy, eigh": (lambda: instead.scipy_normals(room.xyz), 1)}
+    open3d = instead.open3d_normals(room.xyz)
     if open3d:
         peers["Open3D"] = (open3d, 1)
     limit = machine.moving(room.xyz, index, distance, normal)
@@ -166,14 +158,12 @@ def voxels(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     made = PointToVoxel([0.02] * 3, [*low.tolist(), *(high + 0.02).tolist()], 6, len(values), 16)
     tensor = torch.from_numpy(values)
     coords, means = ours()
-    others, other_means = voxels_by_unique(room.xyz, values, 0.02)
+    by_unique = partial(instead.voxels_by_unique, room.xyz, values, 0.02)
+    others, other_means = by_unique()
     order = np.lexsort(coords.T[::-1])
     assert np.array_equal(coords[order], others), "voxels: others than np.unique's"
     assert np.allclose(means[order], other_means, rtol=1e-4), "means: others"
-    peers = {
-        "np.unique": (lambda: voxels_by_unique(room.xyz, values, 0.02), 1),
-        "spconv, no means": (lambda: made(tensor), 1),
-    }
+    peers = {"np.unique": (by_unique, 1), "spconv, no means": (lambda: made(tensor), 1)}
     on = f"{len(values):,} points, {len(coords):,} voxels of 2 cm"
     yield Stage("voxels + means", on, ours, peers, machine.moving(values, coords, means))
 
@@ -194,7 +184,7 @@ def votes(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
 
         def theirs(add_at, labels=labels, points=points, bounds=bounds):
             views = [(labels[a:b].astype(int), set_id[points[a:b]]) for a, b in itertools.pairwise(bounds)]
-            return np.concatenate([vote_in_table(own, group, (n_sets, CLASSES), add_at) for own, group in views])
+            return np.concatenate([instead.vote_in_table(*view, (n_sets, CLASSES), add_at) for view in views])
 
         assert np.array_equal(ours(), theirs(True)) and np.array_equal(ours(), theirs(False)), "votes: others"
         peers = {"bincount": (lambda t=theirs: t(False), 1), "add.at": (lambda t=theirs: t(True), 1)}
@@ -210,13 +200,14 @@ def recordings(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
         recording = SensFile(path)
         return [(recording.color(i), recording.depth(i)) for i in range(0, len(recording), step)]
 
-    for (image, measured), (other_image, other) in zip(ours(), read_official(path, step), strict=True):
+    for (image, measured), (other_image, other) in zip(ours(), instead.read_official(path, step), strict=True):
         assert np.array_equal(image, other_image) and np.allclose(1000 * measured, other, atol=1e-3), ".sens: differ"
     chosen = images[::step]
     library = best_ms(lambda: [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in chosen], 3)
     on = f"{count} frames 1296x968, {path.stat().st_size / 1e6:.0f} MB, every {step}th"
     limit = ("JPEGs by Pillow alone", library)
-    yield Stage(".sens, index and decode", on, ours, {"official": (lambda: read_official(path, step), 1)}, limit)
+    peers = {"official": (lambda: instead.read_official(path, step), 1)}
+    yield Stage(".sens, index and decode", on, ours, peers, limit)
 
 
 def reads(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
@@ -264,13 +255,8 @@ def teachers(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     tokens = 14 * 14 + 1
     flops = 2.0 * count * 12 * tokens * (12 * 768**2 + 2 * tokens * 768)
     on = f"{count} images 224x224, ViT-B/16, dense"
-    yield Stage(
-        "teacher",
-        on,
-        lambda: teacher.encode_images(images),
-        {"open_clip, pooled": (pooled, 1)},
-        machine.multiplying(flops),
-    )
+    peers = {"open_clip, pooled": (pooled, 1)}
+    yield Stage("teacher", on, lambda: teacher.encode_images(images), peers, machine.multiplying(flops))
 
 
 STAGES: dict[str, Callable[..., Iterator[Stage]]] = {

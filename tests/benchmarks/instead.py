@@ -1,4 +1,4 @@
-"""How others do a stage: what `bench_stages.py` compares with."""
+"""What people use instead of a stage, for `bench_stages.py` to compare with."""
 
 import io
 import struct
