@@ -1,5 +1,7 @@
 # Everything from a bare checkout: Python 3.11 (or 3.12, 3.13), make and a C compiler are enough.
 #   make test                                    set up, run the tests
+#   make lint                                    set up, run the linter and the type checker
+#   make docs                                    set up, make the API's pages in work/docs
 #   make reproduce-table2                        set up, the whole method on the embedded miniature
 #   make reproduce-table2 SEEDS=3                with three seeds
 #   make reproduce-table2 SCANNET=/data/scannet  the same on ScanNet
@@ -33,7 +35,7 @@ JOBS ?= 3
 endif
 
 .NOTPARALLEL:
-.PHONY: setup setup-test test lint lock upgrade-check benchmark teacher cache reproduce-table2 clean
+.PHONY: setup setup-test test lint docs lock upgrade-check benchmark teacher cache reproduce-table2 clean
 
 setup:
 	$(INSTALL) $(VENV) viz
@@ -44,9 +46,17 @@ setup-test:
 test: setup-test
 	$(VENV)/bin/python -m pytest
 
+# The type checker knows no package whose rooms stand elsewhere: it gets them by links, where they are imported from.
+TYPES := $(WORK)/types/hicl
 lint: setup-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	rm -rf $(TYPES) && mkdir -p $(TYPES) && ln -s $(CURDIR)/hicl/* $(CURDIR)/cache $(CURDIR)/pipeline $(CURDIR)/train $(TYPES)/
+	$(VENV)/bin/python -m mypy
+
+# The API's pages into work/docs, and docs/settings.md.
+docs: setup-test
+	$(VENV)/bin/python docs/build.py $(WORK)/docs
 
 # Scans to cache; what is up to date is left alone, so a broken-off run goes on where it was.
 cache: setup

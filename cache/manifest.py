@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 from hicl.cache.names import assert_plain
 from hicl.errors import HiclError
@@ -12,7 +13,7 @@ COUNTS = ("points", "frames", "pairs", "sets")
 _STAGES = ("points", "views", "sets", "features", "labels", "text")
 
 
-def _schema():
+def _schema() -> Any:
     import pyarrow as pa
 
     columns = [("scene", pa.string()), ("split", pa.string()), ("state", pa.string()), ("error", pa.string())]

@@ -77,9 +77,12 @@ class MirroredGroup:
 class MirroredCache(CacheReader):
     """A cache at a URL. mirror: the folder to fetch into; None: the user's own."""
 
+    _store: RemoteStore
+
     def __init__(self, url: str, mirror: Path | None = None):
-        super().__init__(url.rstrip("/"))
-        self._mirror = mirror or mirror_of(self.path)
+        url = url.rstrip("/")
+        super().__init__(url)
+        self._mirror = mirror or mirror_of(url)
         self._opened: dict[str, Path] = {}
 
     def _place(self, name: str) -> tuple[Path, MirroredGroup] | None:

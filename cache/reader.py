@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from hicl.cache.store import SCENES, TEXT, read_bytes
 from hicl.cache.stores import open_store
 from hicl.errors import HiclError
 
+if TYPE_CHECKING:
+    from hicl.cache.mirror import MirroredGroup
+
 
 class Group:
     """Arrays in a folder: a scene's, or the text's.
@@ -37,13 +40,22 @@ class Group:
     into the folder; None: they are there.
     """
 
-    def __init__(self, path: Path, specs: dict[str, ArraySpec], sizes: dict[str, int], seen: set, mirror=None):
+    def __init__(
+        self,
+        path: Path,
+        specs: dict[str, ArraySpec],
+        sizes: dict[str, int],
+        seen: set,
+        mirror: "MirroredGroup | None" = None,
+    ):
         self.path, self._specs, self._sizes, self._seen, self._mirror = path, specs, dict(sizes), seen, mirror
 
     def has(self, name: str) -> bool:
+        """Whether an array is there, by its name such as "points/xyz"."""
         return self._mirror.has(name) if self._mirror else (self.path / name / "zarr.json").exists()
 
     def arrays(self) -> list[str]:
+        """Names of the arrays there are."""
         return [name for name in self._specs if self.has(name)]
 
     def folder(self, name: str) -> Path:
@@ -83,7 +95,14 @@ class SceneReader(Group):
     None: any. The rest is `Group`'s. Raises `HiclError` if it isn't one.
     """
 
-    def __init__(self, path: Path, scene_id: str | None = None, root=None, seen: set | None = None, mirror=None):
+    def __init__(
+        self,
+        path: Path,
+        scene_id: str | None = None,
+        root: dict[str, Any] | None = None,
+        seen: set | None = None,
+        mirror: "MirroredGroup | None" = None,
+    ):
         path = Path(path)
         self.id = scene_id or path.name
         content = read_bytes(path / "zarr.json")
@@ -126,7 +145,7 @@ class CacheReader:
         self.fingerprint: str = self.root["text_fingerprint"]
         self._seen: set = set()
 
-    def _place(self, name: str) -> tuple[Path, Any] | None:
+    def _place(self, name: str) -> "tuple[Path, MirroredGroup | None] | None":
         """(folder of a group on this machine's disk, what fetches its arrays there), or None if it isn't there."""
         path = Path(self.path, name)
         return (path, None) if (path / "zarr.json").exists() else None
@@ -136,7 +155,7 @@ class CacheReader:
         """Text embedding float32 [C, d], unit length. Raises `HiclError` if a change of classes was cut off halfway."""
         place = self._place(TEXT)
         found = place and attributes_of(read_bytes(place[0] / "zarr.json"), f"{self.path}/{TEXT}").get("fingerprint")
-        if found != self.fingerprint:
+        if place is None or found != self.fingerprint:
             raise HiclError(f"{self.path}: a change of its class list was cut off; run `hicl preprocess` again")
         path, mirror = place
         sizes = {"C": len(self.classes)}
@@ -144,9 +163,11 @@ class CacheReader:
 
     @cached_property
     def manifest(self) -> list[dict]:
+        """A row for each scene: its split, its state, what went wrong, counts and fingerprints."""
         return manifest.parse(self._store.read(manifest.FILE), self.path)
 
     def splits(self) -> list[str]:
+        """Splits with a complete scene."""
         return sorted({row["split"] for row in self.manifest if row["state"] == manifest.COMPLETE})
 
     def scene_ids(self, split: str | None = None) -> list[str]:
@@ -171,7 +192,9 @@ class CacheReader:
     def scene(self, scene_id: str) -> SceneReader:
         """One scene. Raises `HiclError` if it isn't there or its labels belong to another class list."""
         scene = self.published(scene_id)
-        self._assert_current(scene_id, scene and scene.attributes)
+        if scene is None:
+            raise self._no_such(scene_id)
+        self._assert_current(scene_id, scene.attributes)
         return scene
 
     def fingerprints(self, scene_ids: Sequence[str]) -> list[str]:
@@ -181,14 +204,17 @@ class CacheReader:
         contents = self._store.read_many([f"{SCENES}/{scene_id}/zarr.json" for scene_id in scene_ids])
         found = []
         for scene_id, (name, content) in zip(scene_ids, contents, strict=True):
-            attributes = content and scene_attributes(content, f"{self.path}/{name.removesuffix('/zarr.json')}")
+            if content is None:
+                raise self._no_such(scene_id)
+            attributes = scene_attributes(content, f"{self.path}/{name.removesuffix('/zarr.json')}")
             self._assert_current(scene_id, attributes)
             found.append(_fingerprint(attributes))
         return found
 
-    def _assert_current(self, scene_id: str, attributes: dict | None) -> None:
+    def _no_such(self, scene_id: str) -> HiclError:
+        return HiclError(f"{self.path}/{SCENES}/{scene_id}: no such scene in this cache; `hicl preprocess` makes it")
+
+    def _assert_current(self, scene_id: str, attributes: dict) -> None:
         where = f"{self.path}/{SCENES}/{scene_id}"
-        if attributes is None:
-            raise HiclError(f"{where}: no such scene in this cache; `hicl preprocess` makes it")
         if attributes["stages"]["text"] != self.fingerprint:
             raise HiclError(f"{where}: labelled with another class list than the cache's; preprocess it again")

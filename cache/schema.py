@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class ArraySpec:
     dtype: str
     shape: tuple[int | str, ...]
     stage: str
-    codec: str | None
+    codec: Literal["zstd", "lz4hc"] | None
     required: bool = True
 
     @property

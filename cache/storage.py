@@ -11,7 +11,7 @@ import os
 import stat
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
@@ -19,6 +19,9 @@ import numpy as np
 from hicl.cache.schema import ArraySpec, assert_shape, chunking
 from hicl.errors import HiclError
 from hicl.read import read_bytes, read_json
+
+if TYPE_CHECKING:
+    import zarr
 
 _LEVELS = {"zstd": 5, "lz4hc": 9}
 _CRC = 4  # bytes
@@ -29,7 +32,7 @@ _MOST_METADATA = 1 << 20  # bytes
 WAY_OUT = "delete the scene and preprocess again"
 
 
-def write_array(group, name: str, spec: ArraySpec, array: np.ndarray) -> None:
+def write_array(group: "zarr.Group", name: str, spec: ArraySpec, array: np.ndarray) -> None:
     """An array into a Zarr group. Its settings must have it write chunks of zeros too."""
     from zarr.codecs import BloscCodec, Crc32cCodec
 
@@ -89,9 +92,9 @@ def _shape(meta: Any, spec: ArraySpec, sizes: dict[str, int], where: Path) -> tu
     return tuple(shape)
 
 
-def _storage(meta: dict, chunks: tuple, shard: tuple | None, spec: ArraySpec, where: Path) -> str:
+def _storage(meta: Any, chunks: tuple, shard: tuple | None, spec: ArraySpec, where: Path) -> str:
     """plain or packed. Raises `HiclError` for any storage but those of the specification."""
-    wanted = {
+    wanted: dict[str, Any] = {
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shard or chunks)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
     }
@@ -195,7 +198,7 @@ def _unpack(data: np.ndarray, array: np.ndarray, file: Path) -> None:
     from numcodecs import blosc
 
     try:
-        unpacked, _, packed = struct.unpack("<3I", data[4:_BLOSC_HEADER])
+        unpacked, _, packed = struct.unpack("<3I", data[4:_BLOSC_HEADER].tobytes())
         if (unpacked, packed) != (array.nbytes, len(data)):
             raise ValueError(f"{len(data)} bytes")
         blosc.decompress(data, array)

@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +23,13 @@ from hicl.cache.names import assert_plain
 from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader
 from hicl.cache.schema import COUNTS, FORMAT, MAX_CLASSES, SCENE_ARRAYS, VERSION, ArraySpec, validate
-from hicl.cache.store import SCENES, TEXT
+from hicl.cache.store import SCENES, TEXT, Folder
 from hicl.cache.stores import open_store
 from hicl.errors import HiclError
 from hicl.files import naming
+
+if TYPE_CHECKING:
+    from hicl.cache.remote import RemoteStore
 
 _zarr = threading.Lock()  # its settings are the whole process's, and a worker of Dask may have several threads
 
@@ -53,7 +57,7 @@ def staging(location: str | Path) -> Iterator["Stage"]:
 class Stage:
     """What a worker needs of a cache: `cache`, to read what is published, and `build`, which publishes nothing."""
 
-    def __init__(self, store, cache: CacheReader, folder: Path):
+    def __init__(self, store: "Folder | RemoteStore", cache: CacheReader, folder: Path):
         self._store, self.cache, self._folder = store, cache, folder
 
     def build(self, scene: str, arrays: dict[str, np.ndarray], attributes: dict, keep: list[str]) -> str:
@@ -69,11 +73,14 @@ class Stage:
             write_arrays(folder, arrays, {})
         if keep:
             published = self.cache.published(scene)
+            if published is None:
+                raise HiclError(f"{self.cache.path}: scene {scene} went away while it was made anew; preprocess again")
             for name in keep:
                 published.folder(name)
                 _link_array(published.path, folder, SCENE_ARRAYS[name])
                 _group_metadata(folder / Path(name).parent)
-        specs, sizes = [SCENE_ARRAYS[name] for name in (*arrays, *keep)], {}
+        specs = [SCENE_ARRAYS[name] for name in (*arrays, *keep)]
+        sizes: dict[str, int] = {}
         whole = {spec.name: storage.read_array(folder, spec, sizes)[0] for spec in specs}
         sizes = validate(whole, len(self.cache.classes), f"scene {scene}")
         counts = {name: sizes[letter] for name, letter in COUNTS.items()}
@@ -130,10 +137,10 @@ class CacheWriter:
             self.store.unlock()
             raise
 
-    def __enter__(self):
+    def __enter__(self) -> "CacheWriter":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         try:
             self.store.recover()  # and not just tidy: a publishing may have failed halfway
         finally:
@@ -235,12 +242,13 @@ class CacheWriter:
         rows = []
         for scene in sorted({*self._old, *touched, *self.rows}):
             old, row = self._old.get(scene), self.rows.get(scene)
-            split, error = touched.get(scene) or ((old["split"], old["error"]) if old else (row["split"], ""))
+            known = old or row or {}  # each of the three names scenes that the other two may not
+            split, error = touched[scene] if scene in touched else (known["split"], known["error"])
             if row is None and not error:
                 continue  # its folder was taken away by hand
-            current = row is not None and row["text_fingerprint"] == self.root["text_fingerprint"]
+            row = row or manifest.row(scene, split, manifest.FAILED, None)
+            current = self.root is not None and row["text_fingerprint"] == self.root["text_fingerprint"]
             state = manifest.FAILED if error else manifest.COMPLETE if current else manifest.STALE
-            row = row or manifest.row(scene, split, state, None)
             rows.append(row | {"split": split, "state": state, "error": error})
         if rows != list(self._old.values()):
             self.store.write(manifest.FILE, manifest.encode(rows))

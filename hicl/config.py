@@ -14,12 +14,15 @@ import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hicl.errors import HiclError
 from hicl.read import read_bytes
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 _ABOUT = "setting"
 _IN_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
@@ -112,7 +115,7 @@ def changes(base: Any, table: dict[str, Any], source: str, prefix: str = "") -> 
                 f"{source}: unknown key {shown(name)}; {_nearest(name, [prefix + key for key in flat(base)])}"
             )
         current = getattr(base, key)
-        if dataclasses.is_dataclass(current):
+        if dataclasses.is_dataclass(hints[key]):
             found[key] = dataclasses.replace(current, **changes(current, value, source, name + "."))
         else:
             found[key] = _cast(value, hints[key], name, source)
@@ -180,7 +183,7 @@ def check(config: T, spelled: Callable[[str], str] = str) -> T:
 
 def flat(config: Any) -> dict[str, Any]:
     """Every value by its dotted key."""
-    values = {}
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):

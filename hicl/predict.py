@@ -42,7 +42,8 @@ def embed(
     clip, weights: the teacher's, to be given where it came from files.
     Raises `HiclError` for another teacher, or a prompt that its tokenizer would cut.
     """
-    if isinstance(prompts, str) or not len(getattr(prompts, "names", prompts)):
+    names = prompts.names if isinstance(prompts, ClassList) else prompts
+    if isinstance(prompts, str) or not len(names):
         raise HiclError(f"prompts {prompts!r}: give a list of names")
     classes = prompts if isinstance(prompts, ClassList) else ClassList.of(tuple(prompts))
     return _teacher(model, clip, weights).encode_classes(classes)
@@ -150,7 +151,14 @@ def search_file(
     return "\n".join([write_similarity(out, cloud, near, query), *_doubts(cloud, up)])
 
 
-def search_cache(path: str | Path, scene_id: str | None, query: str, out: Path, clip=None, weights=None) -> str:
+def search_cache(
+    path: str | Path,
+    scene_id: str | None,
+    query: str,
+    out: Path,
+    clip: str | None = None,
+    weights: str | None = None,
+) -> str:
     """The same for a scene of a cache, by the teacher's features of its images. Raises `HiclError`."""
     _assert_output(out)
     cache = open_cache(path)

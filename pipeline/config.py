@@ -46,7 +46,7 @@ class PreprocessConfig:
         "classes", "What label images hold: places in the class list, or NYU40 ids", choices=("classes", "nyu40")
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self, option)
         if (self.teacher == "labels") != (self.labels_dir is not None):
             raise HiclError("--teacher labels and --labels-dir DIR go together")

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig, own
@@ -25,7 +26,7 @@ from hicl.pipeline.teacher.prompts import SCENE_TEMPLATES
 _CODE = {"points": 3, "views": 1, "sets": 3, "features": 3, "labels": 1, "text": 2}
 
 
-def digest(**parts) -> str:
+def digest(**parts: Any) -> str:
     """16 hex digits of the SHA-256 of the canonical JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

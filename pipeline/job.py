@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,11 +19,12 @@ from hicl.errors import HiclError
 from hicl.pipeline import agreement
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.namings import by_name
-from hicl.pipeline.datasets.scene import Scene
+from hicl.pipeline.datasets.scene import Scene, unread
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.pipeline.workers import was_killed
 
 if TYPE_CHECKING:  # a run that finds all up to date loads no kernels
+    from hicl.pipeline.teacher.clip import Teacher
     from hicl.pipeline.teacher.features import FeatureReader, Features
 
 
@@ -88,8 +89,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
     from hicl.pipeline.warmup import compile_kernels
 
     compile_kernels()
-    # A copy, that takes with it what it has read of its files.
-    scene, config, todo = replace(job.scene), job.config, job.todo
+    scene, config, todo = unread(job.scene), job.config, job.todo
     with staging(job.cache) as stage:
         # Of a scene that is made anew nothing is looked at: it may be damaged.
         published = stage.cache.published(scene.id) if set(STAGES) - todo else None
@@ -99,16 +99,16 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         old = _published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
 
         points = scene.points() if todo & {"points", "sets"} else None
-        if "points" in todo:
+        if points is not None and "points" in todo:
             arrays |= stages.make_points(points)
-        if "sets" in todo:
+        if points is not None and "sets" in todo:
             arrays |= stages.make_sets(scene, points, config, doubts.append)
         about = published.attributes if published else {}
         skipped, seen = about.get("skipped", {}), None
+        xyz = (arrays | old)["points/xyz"] if "views" in todo else None
         with_features = "features" in todo and job.teacher is not None
         if "views" in todo or with_features:
             skipped = {}
-            xyz = (arrays | old)["points/xyz"] if "views" in todo else None
             with _feature_reader(job) if with_features else contextlib.nullcontext() as reader:
                 views = stages.Views(scene, xyz, reader, config)
                 for frame_id, frame in stages.usable_frames(scene, skipped, tick):
@@ -116,12 +116,12 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
                 arrays |= views.arrays(skipped)
             skipped = {frame: reason.replace(f"{job.root}{os.sep}", "") for frame, reason in skipped.items()}
             about = _about(scene, arrays | old)
-        if "views" in todo:
+        if xyz is not None:
             seen = agreement.seen(len(xyz), arrays["pairs/point"])
             seen = seen._replace(doubt=agreement.doubt(scene, xyz, seen, len(arrays["views/frame"]), config.max_gap))
         if "labels" in todo:
             known = old | arrays
-            if job.teacher is not None:
+            if job.labels is None:
                 raw = stages.label_from_features(text, known)
             else:
                 frames = about.get("frame_names") or [str(frame) for frame in known["views/frame"].tolist()]
@@ -186,7 +186,7 @@ def label_files(folder: Path) -> list[Path]:
 
 
 @functools.lru_cache(maxsize=1)
-def load_teacher(config: TeacherConfig, device: str):
+def load_teacher(config: TeacherConfig, device: str) -> "Teacher":
     """The teacher of this process, loaded once. One thread on a CPU: a feature's last bit must not depend on how many
     workers share the machine, and the workers already use all cores."""
     import torch

@@ -119,7 +119,7 @@ def pca_normals(xyz: np.ndarray, neighbors: np.ndarray, toward: np.ndarray | Non
     """
     xyz = np.ascontiguousarray(xyz, np.float32)
     oriented = toward is not None
-    if oriented and np.shape(toward) != xyz.shape:
+    if toward is not None and np.shape(toward) != xyz.shape:
         raise ValueError(f"toward: expected shape {list(xyz.shape)}, found {list(np.shape(toward))}")
-    toward = np.ascontiguousarray(toward if oriented else np.zeros((0, 3)), np.float32)
+    toward = np.ascontiguousarray(toward if toward is not None else np.zeros((0, 3)), np.float32)
     return kernels.pca_normals(xyz, np.ascontiguousarray(neighbors, np.int32), toward, oriented)

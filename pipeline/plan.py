@@ -1,7 +1,6 @@
 """What is to be done: a job for each scene that isn't up to date, found before anything heavy is loaded."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from hicl.cache import manifest
@@ -11,7 +10,7 @@ from hicl.errors import HiclError
 from hicl.pipeline import fingerprint
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets.scene import Scene, Source
+from hicl.pipeline.datasets.scene import Scene, Source, unread
 from hicl.pipeline.job import Extent, Job, Summary, label_files, reason
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.progress import counted
@@ -33,7 +32,7 @@ def jobs(
     identity = teacher.identity() if teacher else None
     found = []
     for scene, split in source.scenes:
-        fresh = replace(scene)  # with it goes what it reads of its files: nothing of it is kept here
+        fresh = unread(scene)
         try:
             lacking = fresh.missing()
             labels = _label_folder(config, scene.id, len(source.scenes) == 1)
@@ -42,7 +41,7 @@ def jobs(
             row = writer.rows.get(scene.id)
             have = manifest.fingerprints(row) if row else {}
             todo = frozenset(stage for stage in STAGES if wanted[stage] != have.get(stage))
-            if not todo and row["split"] == split:
+            if row and not todo and row["split"] == split:
                 summary.unchanged.append(scene.id)
                 continue
             if "points" in todo:

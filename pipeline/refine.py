@@ -1,7 +1,5 @@
 """Intra-set refinement of labels (HICL section 3.2): within an image, a set has one label."""
 
-from typing import Literal
-
 import numpy as np
 
 from hicl.cache.schema import NO_LABEL
@@ -14,7 +12,7 @@ def vote(
     point: np.ndarray,
     indptr: np.ndarray,
     set_id: np.ndarray,
-    scope: Literal["image", "scene"] = "image",
+    scope: str = "image",
 ) -> np.ndarray:
     """Every pair gets the most frequent label of its set in its image.
 

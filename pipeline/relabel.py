@@ -7,6 +7,7 @@ the cache, byte for byte, that `hicl preprocess` makes with the same words.
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hicl.cache.opening import open_cache
 from hicl.cache.writer import CacheWriter
@@ -55,8 +56,8 @@ def relabel(
     checked_device(own_device)
     summary = Summary()
     with CacheWriter(path, cache.dataset) as writer:
-        published = dict(writer.published())
-        identity = _identity(published, writer.root["text_fingerprint"], teacher)
+        published, root = dict(writer.published()), writer.root or cache.root
+        identity = _identity(published, root["text_fingerprint"], teacher)
         if identity is None:
             raise HiclError(f"{path}: no scene holds features of its teacher; run `hicl preprocess` again")
         text_fingerprint = fingerprint.text(identity, classes)
@@ -81,12 +82,13 @@ def relabel(
                 Extent(attributes["counts"]["frames"]),
             )
             split = attributes["split"]
-            jobs.append(Job(_Cached(scene), split, Path(), path, config, teacher, None, *about))
+            cached: Any = _Cached(scene)  # all that the stage of labels asks for
+            jobs.append(Job(cached, split, Path(), path, config, teacher, None, *about))
         try:
-            if writer.root["text_fingerprint"] != text_fingerprint and jobs:
+            if root["text_fingerprint"] != text_fingerprint and jobs:
                 text = load_teacher(teacher, own_device).encode_classes(classes)
-                about = {key: writer.root[key] for key in ("truth_classes", "teacher")}
-                writer.set_text(classes.names, text, text_fingerprint, about)
+                kept = {key: root[key] for key in ("truth_classes", "teacher")}
+                writer.set_text(classes.names, text, text_fingerprint, kept)
             if jobs:
                 run_jobs(jobs, writer, workers, executor, summary)
         finally:

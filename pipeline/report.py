@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from hicl.files import replacing
 from hicl.metrics import confusion, scores
 from hicl.pipeline.refine import majority, set_ceiling
 from hicl.progress import counted
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PROTOCOL = (
     "a point's label is the majority of its views, ties to the lowest class; scored on every vertex with ground truth "
@@ -90,13 +94,16 @@ def truth_map(cache: CacheReader) -> np.ndarray | None:
     return table
 
 
-def _point_labels(scene: SceneReader, to_prompted) -> tuple[int, dict[str, np.ndarray], np.ndarray | None]:
+def _point_labels(
+    scene: SceneReader, to_prompted: np.ndarray | None
+) -> tuple[int, dict[str, np.ndarray], np.ndarray | None]:
     """Number of points, label of every point by kind (u1 [N]), and the truth in prompted classes or None."""
     n = len(scene.read("points/xyz"))
     point = scene.read("pairs/point")
     predicted = {kind: majority(scene.read(f"pairs/{kind}"), point, n) for kind in ("raw", "refined")}
-    has_truth = to_prompted is not None and scene.has("points/label")
-    return n, predicted, to_prompted[scene.read("points/label")] if has_truth else None
+    if to_prompted is None or not scene.has("points/label"):
+        return n, predicted, None
+    return n, predicted, to_prompted[scene.read("points/label")]
 
 
 def table(cache: CacheReader, numbers: dict) -> str:
@@ -133,7 +140,7 @@ def _row(name: str, width: int, values: list[float | None]) -> str:
     return f"  {name:{width}}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, (9, 9, 21), strict=False))
 
 
-def draw(cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None = None):
+def draw(cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None = None) -> "Image":
     """A PIL image of a scene: colours, sets, raw and refined labels, and where there are any, a network's prediction
     (class ids [N]) and the truth."""
     from hicl.pipeline import picture

@@ -45,9 +45,9 @@ def preprocess(
     Raises `HiclError` where nothing can be done at all; a scene that fails is in the summary, and the others are
     published.
     """
-    teacher = TeacherConfig(config.clip, config.weights, config.dense, config.short_side).absolute()
-    if config.teacher == "labels":
-        teacher = None
+    teacher = None
+    if config.teacher != "labels":
+        teacher = TeacherConfig(config.clip, config.weights, config.dense, config.short_side).absolute()
     identity = teacher.identity() if teacher else None
     text_fingerprint = fingerprint.text(identity, classes)
     summary = Summary()
@@ -98,7 +98,13 @@ def _assert_weights(teacher: TeacherConfig, jobs: list[Job], writer: CacheWriter
 
 
 def _embed(
-    writer, source, teacher, device, executor, classes: ClassList, text_fingerprint: str
+    writer: CacheWriter,
+    source: Source,
+    teacher: TeacherConfig | None,
+    device: str,
+    executor: Executor | None,
+    classes: ClassList,
+    text_fingerprint: str,
 ) -> tuple[np.ndarray | None, dict]:
     """(embedding of the classes, root attributes); None and the cache's own if they are up to date. One-hot where no
     text was read: the classes are then an ordinary linear classifier's."""

@@ -64,12 +64,12 @@ def make_sets(
         raise HiclError(f"{scene.id}: no .segs.json came with the scan; use --sets mesh, knn or best")
     if config.sets == "mesh" and points.faces is None:
         raise HiclError(f"{scene.id}: a cloud without faces has no mesh sets; use --sets knn or best")
-    settings = {"k_threshold": config.k_threshold, "min_size": config.min_size}
+    threshold, least = config.k_threshold, config.min_size
     points, place = weld(points)
     if points.faces is not None and config.sets != "knn":
-        sets = partition.mesh_sets(points.xyz, points.faces, **settings)
+        sets = partition.mesh_sets(points.xyz, points.faces, threshold, least)
     else:
-        sets = partition.knn_sets(points.xyz, points.normal, points.sight, **settings)
+        sets = partition.knn_sets(points.xyz, points.normal, points.sight, k_threshold=threshold, min_size=least)
     return {"sets/id": sets if place is None else sets[place]}
 
 
@@ -137,7 +137,8 @@ class Views:
     def __init__(self, scene: Scene, xyz: np.ndarray | None, reader: FeatureReader | None, config: PreprocessConfig):
         self._scene, self._xyz, self._reader, self._max_gap = scene, xyz, reader, config.max_gap
         self._projector = Projector(xyz) if xyz is not None else None
-        self._frames, self._pairs = [], []
+        self._frames: list[tuple[int, np.ndarray]] = []
+        self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, frame_id: int, frame: Frame) -> None:
         self._frames.append((frame_id, frame.pose))
@@ -152,7 +153,7 @@ class Views:
         if not self._frames:
             reason = next(iter(skipped.values()))
             raise HiclError(f"{self._scene.id}: none of its {len(skipped)} frames can be used; the first: {reason}")
-        arrays = {}
+        arrays: Arrays = {}
         if self._projector is not None:
             if not any(len(point) for point, _ in self._pairs):
                 raise HiclError(

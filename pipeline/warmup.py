@@ -1,6 +1,7 @@
 """Compile the kernels by running the stages once over a scene of a few points."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 
@@ -33,6 +34,12 @@ class _Plane(Scene):
 
     def frame(self, _: int) -> Frame:
         return Frame(np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.float32), np.eye(4))
+
+    def point_files(self) -> list[Path]:
+        return []
+
+    def frame_files(self) -> list[Path]:
+        return []
 
 
 @functools.cache

@@ -35,6 +35,7 @@ def weld(points: Points) -> tuple[Points, np.ndarray | None]:
         return unit(np.stack(sums, axis=1))
 
     faces = points.faces if points.faces is None else place[points.faces]
-    vectors = {"normal": mean(points.normal), "sight": mean(points.sight)}
+    normal, sight = mean(points.normal), mean(points.sight)
     label = points.label if points.label is None else points.label[first]
-    return replace(points, xyz=points.xyz[first], rgb=points.rgb[first], faces=faces, label=label, **vectors), place
+    own = replace(points, xyz=points.xyz[first], rgb=points.rgb[first], label=label)
+    return replace(own, faces=faces, normal=normal, sight=sight), place

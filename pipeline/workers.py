@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hicl.errors import HiclError
 
@@ -68,7 +68,7 @@ class DaskExecutor(Executor):
         self._address, self._executor = address, self._client.get_executor(pure=False)
         self._seen = time.monotonic()
 
-    def submit(self, work: Callable, /, *args, **kwargs) -> Future:
+    def submit(self, work: Callable, /, *args: Any, **kwargs: Any) -> Future:
         self._seen = time.monotonic()
         return self._executor.submit(work, *args, **kwargs)
 

@@ -24,7 +24,8 @@ from hicl.errors import HiclError
 from hicl.pipeline.datasets import rgbd
 from hicl.pipeline.picture import class_colors, heat
 from hicl.viewer import server
-from hicl.viewer.layers import Cloud, Layer, class_layer, load, read_images, set_layer
+from hicl.viewer.cameras import read_images
+from hicl.viewer.layers import Cloud, Layer, class_layer, load, set_layer
 from hicl.viewer.page import write_page
 
 GREY = (90, 90, 90)

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from hicl.cache.opening import open_cache
+from hicl.cache.reader import CacheReader
 from hicl.config import flat, shown, updated
 from hicl.errors import HiclError
 from hicl.files import locked
@@ -105,7 +106,7 @@ def _last_step(run: Path) -> int:
         return 0
 
 
-def _check_finished(run: Path, wanted: Config, cache) -> None:
+def _check_finished(run: Path, wanted: Config, cache: CacheReader) -> None:
     if not checkpoint.has_model(run):
         return
     _, meta = checkpoint.load_model(run)
@@ -144,7 +145,9 @@ def _evaluated(run: Path, data: str) -> bool:
         return False
 
 
-def _collect(out: Path, config: Config, seeds: list[int], experiments: tuple[str, ...], cache, done: set[Path]) -> dict:
+def _collect(
+    out: Path, config: Config, seeds: list[int], experiments: tuple[str, ...], cache: CacheReader, done: set[Path]
+) -> dict:
     table, missing, protocols = {}, [], []
     for experiment in experiments:
         runs = [out / "runs" / f"{experiment}-seed{seed}" for seed in seeds]

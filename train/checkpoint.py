@@ -52,7 +52,7 @@ def load_state(run: Path) -> tuple[dict[str, torch.Tensor], dict]:
     _assert_sound(
         path,
         step=type(step) is int and 0 <= step < 10**8,
-        tensors=meta.get("tensors") == _state_name(step),  # and not a file elsewhere
+        tensors=type(step) is int and meta.get("tensors") == _state_name(step),  # and not a file elsewhere
         config=isinstance(meta.get("config"), dict),
         identity=isinstance(identity, dict) and {"classes", "width", "text", "data"} <= set(identity),
         log=isinstance(log, dict) and _is_log(log.get("rows"), log.get("sums")),
@@ -133,8 +133,8 @@ def load_model(run: Path) -> tuple[dict[str, torch.Tensor], dict]:
     text = tensors.get("text")
     if text is None or text.ndim != 2 or text.dtype != torch.float32 or not text.numel():
         raise HiclError(f"{file}: no tensor 'text' of float32 [classes, width]; the file is damaged")
-    if len(text) != len(classes):
-        raise HiclError(f"{file}: text of {len(text)} classes, but {path} names {len(classes)}")
+    if len(text) != len(meta["classes"]):
+        raise HiclError(f"{file}: text of {len(text)} classes, but {path} names {len(meta['classes'])}")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise HiclError(f"{file}: {name} is not finite; the file is damaged")

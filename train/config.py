@@ -5,6 +5,7 @@ The effective configuration is stored as `config.toml` with each result; a run c
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hicl.config import check as config_check
 from hicl.config import read_toml, setting, updated
@@ -179,7 +180,7 @@ def load(preset: str = "miniature", file: Path | None = None, overrides: dict[st
         raise HiclError(f"preset {preset!r} is unknown; there are {', '.join(PRESETS)}")
     config = updated(PRESETS[preset], table, str(file))
     for key, value in (overrides or {}).items():
-        nested: object = value
+        nested: Any = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
         config = updated(config, nested, "--set")

@@ -6,6 +6,7 @@ one process with that batch, to float tolerance.
 
 import os
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hicl.devices import checked_device
 from hicl.errors import HiclError
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Group:
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices)
 
-    def synchronise_norms(self, module: nn.Module) -> nn.Module:
+    def synchronise_norms(self, module: M) -> M:
         """The module with batch statistics over all processes."""
         if self.world == 1:
             return module
@@ -105,14 +108,14 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, tokens: torch.Tensor, rank: int, world: int) -> torch.Tensor:
+    def forward(ctx: Any, tokens: torch.Tensor, rank: int, world: int) -> torch.Tensor:
         ctx.rank, ctx.world = rank, world
         parts = [torch.empty_like(tokens) for _ in range(world)]
         dist.all_gather(parts, tokens.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         gradient = gradient.contiguous().clone()
         dist.all_reduce(gradient)
         return gradient.chunk(ctx.world)[ctx.rank], None, None
@@ -122,13 +125,13 @@ class _Sum(torch.autograd.Function):
     """Sum over the processes, with gradient."""
 
     @staticmethod
-    def forward(ctx, value: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
         value = value.clone()
         dist.all_reduce(value)
         return value
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         gradient = gradient.clone()
         dist.all_reduce(gradient)
         return gradient
@@ -136,6 +139,11 @@ class _Sum(torch.autograd.Function):
 
 class SyncBatchNorm(nn.BatchNorm1d):
     """BatchNorm1d over all processes, for CPU tensors: PyTorch's own takes only a GPU's."""
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    num_batches_tracked: torch.Tensor
+    momentum: float
 
     @classmethod
     def of(cls, norm: nn.BatchNorm1d) -> "SyncBatchNorm":

@@ -6,11 +6,13 @@ vertex that chooses it as wrong.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.metrics import confusion, iou
@@ -44,7 +46,7 @@ def score(matrix: np.ndarray, classes: tuple[str, ...]) -> Scores:
     return Scores(tuple(classes), square, each, miou, float(np.trace(square) / max(1, matrix.sum())))
 
 
-def assert_fits(model: Model, cache) -> None:
+def assert_fits(model: Model, cache: CacheReader) -> None:
     """Raise `HiclError` unless a cache has the classes and the teacher's width that a model was trained for."""
     if tuple(cache.classes) != model.classes:
         raise HiclError(
@@ -58,7 +60,7 @@ def assert_fits(model: Model, cache) -> None:
         )
 
 
-def evaluate(model: Model, cache, split: str = "val", progress: bool = False) -> Scores:
+def evaluate(model: Model, cache: CacheReader, split: str = "val", progress: bool = False) -> Scores:
     """Scores of a model on the labelled points of a split.
 
     Raises:
@@ -85,14 +87,14 @@ def evaluate(model: Model, cache, split: str = "val", progress: bool = False) ->
     return replace(score(matrix, cache.classes), split=split, scans=scans)
 
 
-def _counted(model: Model, cache, scene) -> np.ndarray:
+def _counted(model: Model, cache: CacheReader, scene: SceneReader) -> np.ndarray:
     n_classes, truth = len(cache.classes), scene.read("points/label")
     if ((truth != NO_LABEL) & (truth >= n_classes)).any():
         raise HiclError(f"{cache.path}: scene {scene.id}: true label beyond {n_classes} classes; preprocess it again")
     return confusion(truth, model.predict(scene.read("points/xyz"), scene.read("points/rgb")).label, n_classes)
 
 
-def _first_difference(ours, theirs) -> str:
+def _first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
     for i in range(max(len(ours), len(theirs))):
         a, b = (names[i] if i < len(names) else "nothing" for names in (ours, theirs))
         if a != b:
@@ -122,7 +124,7 @@ def report(scores: Scores) -> str:
     return "\n".join([*lines, protocol(scores)])
 
 
-def save(scores: Scores, run: Path, cache) -> Path:
+def save(scores: Scores, run: Path, cache: CacheReader) -> Path:
     """Write `evaluation-<split>.json`: percent where a person reads, counts where a program does."""
     result = {
         "split": scores.split,

@@ -1,17 +1,26 @@
 """The paper's figures as commands: mIoU over epochs (Fig. 6), t-SNE of two scenes and their union (Fig. 7)."""
 
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hicl.cache.reader import CacheReader
 from hicl.errors import HiclError
 from hicl.files import replacing
 from hicl.train.log import read_log
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hicl.train.evaluate import Scores
+    from hicl.train.inference import Model
+
 VIZ_HINT = "install them with `pip install 'hicl[viz]'`"
 
 
-def pyplot():
+def pyplot() -> ModuleType:
     """matplotlib's pyplot, drawing to files only. Raises HiclError where it isn't installed."""
     try:
         import matplotlib
@@ -44,7 +53,9 @@ def miou_over_epochs(runs: list[Path], out: Path) -> Path:
     return save(plt, figure, out)
 
 
-def feature_map(model, cache, scene_ids: list[str], out: Path, points: int = 1500, seed: int = 0) -> Path:
+def feature_map(
+    model: "Model", cache: CacheReader, scene_ids: list[str], out: Path, points: int = 1500, seed: int = 0
+) -> Path:
     """Fig. 7: t-SNE of the features of two scenes, each alone and both together.
 
     Colours are true classes where a scene has them, else predicted ones. Distances of the union show whether the same
@@ -96,7 +107,7 @@ def feature_map(model, cache, scene_ids: list[str], out: Path, points: int = 150
     return save(plt, figure, out)
 
 
-def confusion(scores, out: Path) -> Path:
+def confusion(scores: "Scores", out: Path) -> Path:
     """The confusion matrix, each row in percent of its true class."""
     plt = pyplot()
     total = scores.confusion.sum(axis=1, keepdims=True)
@@ -115,7 +126,7 @@ def confusion(scores, out: Path) -> Path:
     return save(plt, figure, out)
 
 
-def save(plt, figure, out: Path) -> Path:
+def save(plt: ModuleType, figure: "Figure", out: Path) -> Path:
     """Write a figure and close it. Raises HiclError for a name that says no format."""
     out, formats = Path(out), figure.canvas.get_supported_filetypes()
     try:

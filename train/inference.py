@@ -75,25 +75,25 @@ class Model:
             ValueError: no points, a coordinate that isn't finite, a cloud of more than 2^20 voxels along an axis, or
                 arrays of other shapes or types.
         """
-        text = self._words(self.text if text is None else text)
+        words = self._words(self.text if text is None else text)
         coords, colour, voxel_of_point = self._voxels(xyz, rgb)
         label, score = np.empty(len(coords), np.uint16), np.empty(len(coords), np.float32)
         for rows, features in self._boxes(coords, colour):
-            step = max(1, _SCORES_AT_ONCE // len(text))
+            step = max(1, _SCORES_AT_ONCE // len(words))
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
-                best = (features[part] @ text.T).softmax(dim=1).max(dim=1)
+                best = (features[part] @ words.T).softmax(dim=1).max(dim=1)
                 label[rows[part]] = best.indices.cpu().numpy()
                 score[rows[part]] = best.values.cpu().numpy()
         return Prediction(label[voxel_of_point], score[voxel_of_point])
 
     def similarity(self, xyz: np.ndarray, rgb: np.ndarray, query: np.ndarray) -> np.ndarray:
         """Cosine of each point's feature with a text [d] of unit length: float32 [N]. Arguments as of `predict`."""
-        (query,) = self._words(np.asarray(query)[None])
+        word = self._words(np.asarray(query)[None])[0]
         coords, colour, voxel_of_point = self._voxels(xyz, rgb)
         result = np.empty(len(coords), np.float32)
         for rows, features in self._boxes(coords, colour):
-            result[rows] = (torch.nn.functional.normalize(features, dim=1) @ query).cpu().numpy()
+            result[rows] = (torch.nn.functional.normalize(features, dim=1) @ word).cpu().numpy()
         return result[voxel_of_point]
 
     def features(self, xyz: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,11 +105,11 @@ class Model:
         return result, voxel_of_point
 
     def _words(self, text: np.ndarray | torch.Tensor) -> torch.Tensor:
-        text = torch.as_tensor(text, dtype=torch.float32, device=self.text.device)
-        if text.ndim != 2 or text.shape[1] != self.text.shape[1] or not 0 < len(text) <= 65_535:
+        words = torch.as_tensor(text, dtype=torch.float32, device=self.text.device)
+        if words.ndim != 2 or words.shape[1] != self.text.shape[1] or not 0 < len(words) <= 65_535:
             expected = f"[1 to 65535, {self.text.shape[1]}]"
-            raise ValueError(f"text: expected {expected}, found {list(text.shape)}")
-        return text
+            raise ValueError(f"text: expected {expected}, found {list(words.shape)}")
+        return words
 
     def _voxels(self, xyz: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if rgb.dtype != np.uint8 or rgb.shape != xyz.shape or xyz.shape[1:] != (3,):
@@ -160,7 +160,7 @@ def boxes(coords: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarra
 
 
 def _within(coords: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    return ((coords >= low) & (coords < high)).all(axis=1)
+    return np.all((coords >= low) & (coords < high), axis=1)
 
 
 def load(where: Path, device: torch.device | str = "cpu") -> Model:

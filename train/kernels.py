@@ -3,20 +3,27 @@
 The switchboard below is the trainer's own, because `pipeline` and `train` never import each other.
 """
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
 
 from hicl.cache.schema import NO_LABEL
 
-kernel = partial(numba.njit, cache=True, fastmath=False, nogil=True, error_model="numpy")
+F = TypeVar("F", bound=Callable[..., Any])
 
 MOST_VOXELS = 1 << 20  # along an axis: three such numbers make one key
 GRID_MULTIPLE = 16  # the network halves its grid four times
 
 
 _NOT_FINITE, _TOO_LARGE = -1, -2
+
+
+def kernel(function: F) -> F:
+    """The function compiled, in numba's cache beside its own file."""
+    compiled: Any = numba.njit(cache=True, fastmath=False, nogil=True, error_model="numpy")(function)
+    return compiled
 
 
 @kernel
@@ -129,7 +136,10 @@ def voxelise(xyz: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.ndarray
 
 
 # Sums of products take the processor's fused multiply-add, which rounds once where two operations round twice.
-_product_kernel = partial(numba.njit, cache=True, fastmath={"contract"}, nogil=True, error_model="numpy")
+def _product_kernel(function: F) -> F:
+    compiled: Any = numba.njit(cache=True, fastmath={"contract"}, nogil=True, error_model="numpy")(function)
+    return compiled
+
 
 MOST_COLUMNS = 256  # of a call of the two kernels below
 # Rows of a buffer lie this far apart: a constant, so that the compiler knows that they don't overlap, and no power of
@@ -323,7 +333,8 @@ def warm_up() -> None:
     read = [np.array([0, 1]), one.copy(), one.astype(np.uint8)]  # as a cache's reader gives them
     for array in read:
         array.flags.writeable = False
-    histogram = label_histogram(read[0], np.zeros(1, np.int64), *read[1:], voxel, 1, 1)
+    indptr, point, label = read
+    histogram = label_histogram(indptr, np.zeros(1, np.int64), point, label, voxel, 1, 1)
     token_labels(histogram, one, one)
     pair, row = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
     none, weight = np.zeros(1, np.int64), row[None].copy()

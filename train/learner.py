@@ -29,7 +29,7 @@ class Learner:
         width = text.shape[1]
         # A seed of its own for each module: the network starts equal in all five experiments.
         torch.manual_seed(config.seed)
-        net = group.synchronise_norms(minkunet.build(config.model, width, group.device))
+        self.net = net = group.synchronise_norms(minkunet.build(config.model, width, group.device))
         self.objective = Hicl(config, width, group)
         self.modules = {"net": net} | self.objective.heads
         optim = config.optim

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 from hicl.errors import HiclError
 from hicl.progress import Progress
@@ -35,14 +36,14 @@ class Log:
     def __enter__(self) -> "Log":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.progress.__exit__()
         if self.board:
             self.board.close()
 
     def step(
         self, step: int, values: dict[str, float], rates: tuple[float, float], points: int, wait: float, busy: float
-    ):
+    ) -> None:
         """Note one step: its losses, learning rates, points of all processes, seconds waiting for data and working."""
         numbers = values | {"points": points, "wait": wait, "busy": busy}
         for name, value in numbers.items():
@@ -114,7 +115,7 @@ def minutes(run: Path) -> float:
     return sum(rows[0]["step"] / row["steps_per_s"] for row in rows) / 60
 
 
-def _tensorboard(folder: Path, first: int):
+def _tensorboard(folder: Path, first: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:  # it is an extra: log.csv holds the same numbers by epoch

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from hicl.cache.opening import open_cache
+from hicl.cache.reader import CacheReader
 from hicl.config import flat, shown, to_toml, updated
 from hicl.errors import HiclError
 from hicl.files import locked, part_of
@@ -58,7 +59,17 @@ def train(
     return out
 
 
-def _train(cache, config: Config, out: Path, resume: bool, show: bool, group: Group, source, steps, identity) -> None:
+def _train(
+    cache: CacheReader,
+    config: Config,
+    out: Path,
+    resume: bool,
+    show: bool,
+    group: Group,
+    source: stream.Source,
+    steps: list[tuple[int, list[int]]],
+    identity: dict,
+) -> None:
     experiment, epochs = EXPERIMENTS[config.experiment], config.schedule.epochs
     tensors, state = _open_run(out, config, identity, resume, group)
     learner = Learner(config, torch.from_numpy(cache.text.copy()), group)
@@ -105,12 +116,12 @@ def _save(learner: Learner, out: Path, step: int, config: Config, identity: dict
         checkpoint.save_state(out, step, learner.tensors(), meta)
 
 
-def _validate(learner: Learner, cache) -> float:
+def _validate(learner: Learner, cache: CacheReader) -> float:
     """mIoU in 0..1 on the validation scenes, whose true labels nothing else here reads."""
     miou = 0.0
     if learner.group.leads:
         meta = {"classes": list(cache.classes)}
-        net = learner.modules["net"].eval()
+        net = learner.net.eval()
         settings = learner.config.stream
         model = inference.Model(net, learner.text, meta, settings.voxel_size, colour=settings.colour)
         miou = evaluate.evaluate(model, cache).miou
@@ -134,7 +145,8 @@ def _open_run(out: Path, config: Config, identity: dict, resume: bool, group: Gr
     strangers = there - {part_of(settings)}
     if strangers and settings not in there and not begun:
         raise HiclError(f"{out}: holds {min(strangers).name} and no run; choose another --out")
-    tensors, state = {}, {}
+    tensors: dict[str, torch.Tensor] = {}
+    state: dict = {}
     if begun:
         tensors, state = checkpoint.load_state(out)
         _same_run(out, state, config, identity)

@@ -18,6 +18,7 @@ from torch import nn
 
 from hicl.errors import HiclError
 from hicl.train import sparse
+from hicl.train.config import ModelConfig
 
 # spconv 2.3 decorates its functions with torch.cuda.amp.custom_fwd/bwd, which current PyTorch calls deprecated, and its
 # ccimport asks for locale.getdefaultlocale, which Python does. Just these, and just here: others are to be seen.
@@ -47,7 +48,7 @@ PUBLISHED_TRUNK_PARAMETERS = 8_013_152
 class _Block(nn.Module):
     """BasicBlock: conv3-BN-ReLU-conv3-BN plus the input (through 1x1-BN where the width changes), ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, level: int, algo, momentum: float):
+    def __init__(self, inputs: int, outputs: int, level: int, algo: ConvAlgo | None, momentum: float):
         super().__init__()
         self.conv1 = _subm(inputs, outputs, level, algo)
         self.bn1 = nn.BatchNorm1d(outputs, momentum=momentum)
@@ -102,7 +103,7 @@ class _Level:
         self.before, self.after = (x.indices, x.spatial_shape), (after, grid)
 
 
-def _subm(inputs: int, outputs: int, level: int, algo) -> spconv.SubMConv3d:
+def _subm(inputs: int, outputs: int, level: int, algo: ConvAlgo | None) -> spconv.SubMConv3d:
     return spconv.SubMConv3d(inputs, outputs, 3, bias=False, indice_key=f"same{level}", algo=algo)
 
 
@@ -205,7 +206,7 @@ def trunk_parameters(net: MinkUNet) -> int:
     return sum(p.numel() for name, p in net.named_parameters() if not name.startswith("head."))
 
 
-def build(model, out_channels: int, device: torch.device) -> MinkUNet:
+def build(model: ModelConfig, out_channels: int, device: torch.device) -> MinkUNet:
     """The network of a `ModelConfig` on `device`; asserts the published size for the published widths.
 
     Raises:

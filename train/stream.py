@@ -6,15 +6,17 @@ before. That is what makes --resume exact. `points/label` is never read here.
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hicl.cache.opening import open_cache
+from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.processes import compiling
@@ -66,9 +68,10 @@ class Batch:
         """The batch in memory that a GPU reads directly; the DataLoader calls it."""
         return self._each(torch.Tensor.pin_memory)
 
-    def _each(self, change) -> "Batch":
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         names = ("coords", "features", "histogram", "sets", "tokens", "token_label")
-        return replace(self, **{name: change(getattr(self, name)) for name in names})
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,16 @@ class Source:
     config: StreamConfig
 
 
-def make_source(cache, labels: str, heads: HeadConfig, seed: int, config: StreamConfig, split: str = "train") -> Source:
+def make_source(
+    cache: CacheReader, labels: str, heads: HeadConfig, seed: int, config: StreamConfig, split: str = "train"
+) -> Source:
     """The scenes of a split with their fingerprints. Raises HiclError where the cache has none."""
     scenes = tuple(cache.scene_ids(split))
     fingerprints = tuple(cache.fingerprints(scenes))
     return Source(cache.path, scenes, fingerprints, labels, heads, seed, config)
 
 
-def split_fingerprint(cache, split: str) -> str:
+def split_fingerprint(cache: CacheReader, split: str) -> str:
     """Changes when a scene of a split comes, goes or changes."""
     scenes = cache.scene_ids(split)
     content = "\n".join(f"{scene} {found}" for scene, found in zip(scenes, cache.fingerprints(scenes), strict=True))
@@ -128,7 +133,7 @@ def plan(n_scenes: int, batch: int, seed: int, epochs: int, rank: int = 0, world
     ]
 
 
-def make_batch(cache, source: Source, epoch: int, numbers: list[int]) -> Batch:
+def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int]) -> Batch:
     """One batch. `cache` is the opened cache of `source`.
 
     Raises:
@@ -136,8 +141,7 @@ def make_batch(cache, source: Source, epoch: int, numbers: list[int]) -> Batch:
     """
     parts = [_sample(cache, source, epoch, number) for number in numbers]
     start = np.cumsum([0, *(len(p["coords"]) for p in parts)])
-    coords = [np.insert(p["coords"], 0, i, axis=1) for i, p in enumerate(parts)]
-    coords = np.concatenate(coords)
+    coords = np.concatenate([np.insert(p["coords"], 0, i, axis=1) for i, p in enumerate(parts)])
     return Batch(
         scenes=[source.scenes[number] for number in numbers],
         epoch=epoch,
@@ -154,7 +158,7 @@ def make_batch(cache, source: Source, epoch: int, numbers: list[int]) -> Batch:
     )
 
 
-def _sample(cache, source: Source, epoch: int, number: int) -> dict:
+def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict:
     name, config = source.scenes[number], source.config
     scene = _unchanged(cache, source, number)
     arrays = ("points/xyz", "points/rgb", "sets/id", "pairs/indptr", "pairs/point", f"pairs/{source.labels}")
@@ -194,7 +198,7 @@ def _sample(cache, source: Source, epoch: int, number: int) -> dict:
     }
 
 
-def _unchanged(cache, source: Source, number: int):
+def _unchanged(cache: CacheReader, source: Source, number: int) -> SceneReader:
     scene = cache.scene(source.scenes[number])
     if scene.fingerprint != source.fingerprints[number]:
         raise HiclError(
@@ -208,7 +212,8 @@ class _Batches(Dataset):
     """Steps by number. Errors travel as values: a DataLoader would wrap an exception into a traceback."""
 
     def __init__(self, source: Source, steps: list[tuple[int, list[int]]]):
-        self.source, self.steps, self.cache = source, steps, None
+        self.source, self.steps = source, steps
+        self.cache: CacheReader | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -235,7 +240,7 @@ def batches(source: Source, steps: list[tuple[int, list[int]]], first: int = 0, 
     with compiling(kernels):
         warm_up()
     workers = min(source.config.workers, max(0, len(steps) - first))
-    options = {}
+    options: dict[str, Any] = {}
     if workers:
         # Spawn: numba and zarr don't survive a fork after threads.
         options = {"multiprocessing_context": "spawn", "prefetch_factor": source.config.prefetch}

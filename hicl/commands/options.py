@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,7 +59,7 @@ def with_settings(kind: type) -> Callable[[Callable], Callable]:
         named = inspect.Parameter.KEYWORD_ONLY
         kept = [own[name].replace(kind=named) for name in own if name != "given"]
         added = [inspect.Parameter(key, named, default=None, annotation=kind) for key, kind in options.items()]
-        run.__signature__ = inspect.Signature([*kept, *added])
+        run.__dict__["__signature__"] = inspect.Signature([*kept, *added])
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *added)}
         del run.__wrapped__  # Typer would read the annotations there
         return run
@@ -66,7 +67,7 @@ def with_settings(kind: type) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def cluster(scheduler: str | None, workers: int | None):
+def cluster(scheduler: str | None, workers: int | None) -> contextlib.AbstractContextManager[Executor | None]:
     """The executor that --scheduler names, to be used as a context manager; gives None where it isn't asked for."""
     if scheduler is None:
         return contextlib.nullcontext()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -21,6 +21,9 @@ from hicl.commands.options import (
     with_settings,
 )
 from hicl.progress import counted
+
+if TYPE_CHECKING:
+    from hicl.pipeline.job import Summary
 
 
 def miniature(
@@ -44,12 +47,12 @@ def miniature(
 class Datasets(TyperGroup):
     """`hicl preprocess`: a command for each data set, made of its file when it is asked for."""
 
-    def list_commands(self, ctx) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         from hicl.pipeline.datasets import DATASETS
 
         return list(DATASETS)
 
-    def get_command(self, ctx, cmd_name: str):
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         known = self.list_commands(ctx)
         if cmd_name not in known:
             ctx.fail(f"No such data set {cmd_name!r}; there are {', '.join(known)}.")
@@ -108,11 +111,11 @@ def _preprocess(name: str) -> Callable:
         _end(summary)
         say(following.preprocess(out, source.dataset, root))
 
-    preprocess.__doc__ = dataset.__doc__.splitlines()[0]
+    preprocess.__doc__ = (dataset.__doc__ or "").partition("\n")[0]
     return preprocess
 
 
-def _end(summary) -> None:
+def _end(summary: "Summary") -> None:
     for error in summary.failed.values():
         say(f"hicl: error: {error}")
     if summary.failed:

@@ -1,7 +1,7 @@
 """The trainer's commands: `hicl train`, `evaluate`, `table2`. Nothing heavy is imported until they run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ Settings = Annotated[
 ]
 
 
-def _overrides(settings: list[str] | None, **options) -> dict[str, object]:
+def _overrides(settings: list[str] | None, **options: Any) -> dict[str, Any]:
     import tomllib
 
     values = {key.replace("__", "."): value for key, value in options.items() if value is not None}
@@ -54,7 +54,7 @@ def train(
         raise HiclError("--resume needs the run's folder: --out")
     if exp is None and not resume and config is None:
         raise HiclError("which experiment? give --exp I, II, III, IV or V")
-    if resume and config is None and (out / "config.toml").exists():
+    if out is not None and resume and config is None and (out / "config.toml").exists():
         config = out / "config.toml"
     options = _overrides(
         settings,

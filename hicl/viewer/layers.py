@@ -13,9 +13,10 @@ from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.cache.store import is_url
 from hicl.clouds import near_zero, read_cloud
-from hicl.errors import FrameError, HiclError
+from hicl.errors import HiclError
 from hicl.pipeline.picture import class_colors, heat, set_colors
 from hicl.upright import axis, upright
+from hicl.viewer.cameras import View, read_images, views_of
 
 if TYPE_CHECKING:
     from hicl.train.inference import Model
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 Similarity = Callable[[str], np.ndarray]
 """Free text to float [N], how much each point of the whole cloud is like it (NaN: not seen). Raises `HiclError`."""
 
-_MADE = "the folder the cache was made from"
 _AHEAD = np.array([0.6, 1.0, 0.25])  # into a corner, as `hicl report` draws rooms
-THUMBNAIL = 160  # pixels, the longer side of a frame's image in its frustum
 _NAMED = re.compile(rb"^comment label (\d+) is (.+?)\r?$", re.MULTILINE)  # as `hicl export` writes them
 
 
@@ -40,21 +39,6 @@ class Layer:
     colors: np.ndarray
     legend: tuple[tuple[str, tuple[int, int, int], float], ...] = ()
     note: str = ""
-
-
-@dataclass(frozen=True)
-class View:
-    """A camera that saw the scene.
-
-    pose: float64 [4, 4], camera to world. fov: vertical, radians. aspect: width over height. image: uint8 [h, w, 3] of
-    at most `THUMBNAIL` pixels, or None.
-    """
-
-    frame: int
-    pose: np.ndarray
-    fov: float
-    aspect: float
-    image: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -223,12 +207,12 @@ def of_ply(
     xyz, _ = near_zero(ply.xyz(vertex, path, np.float64))
     rgb, upward = ply.rgb(vertex, path), axis(up or "z")
     layers = {} if rgb is None else {"colours": Layer(rgb)}
-    if "label" in vertex.dtype.names:
+    if "label" in (vertex.dtype.names or ()):
         with open(path, "rb") as file:
             header = file.read(1 << 16).split(b"end_header")[0]
         names = {int(number): name.decode("utf-8", "replace") for number, name in _NAMED.findall(header)}
         layers["labels"] = class_layer(np.nan_to_num(vertex["label"], nan=-1).astype(np.int64), names)
-    if "similarity" in vertex.dtype.names:
+    if "similarity" in (vertex.dtype.names or ()):
         layers["similarity"] = Layer(heat(vertex["similarity"]), note="dark to bright: little to much alike")
     search = None
     if model is not None:
@@ -273,49 +257,3 @@ def class_layer(label: np.ndarray, names: dict[int, str]) -> Layer:
 def set_layer(set_id: np.ndarray) -> Layer:
     """A random colour a set, the same each time. set_id: int [N], 0 and up."""
     return Layer(set_colors(set_id), note=f"{int(set_id.max()) + 1:,} sets, a random colour each")
-
-
-def views_of(scene: SceneReader, images: dict[int, np.ndarray]) -> tuple[View, ...]:
-    """The views of a cached scene, with the images there are."""
-    arrays = (scene.read(f"views/{name}") for name in ("frame", "pose", "intrinsics", "size"))
-    return tuple(
-        View(int(frame), pose, float(2 * np.arctan(height / (2 * fy))), width / height, images.get(int(frame)))
-        for frame, pose, (_, fy, _, _), (height, width) in zip(*arrays, strict=True)
-    )
-
-
-def read_images(cache: CacheReader, scene: SceneReader, root: Path) -> dict[int, np.ndarray]:
-    """Thumbnails uint8 [h, w, 3] by frame, read from the raw scans; frames that can't be read are left out.
-
-    Raises `HiclError` if the scan isn't below root, is damaged as a whole, or is another of the same name.
-    """
-    from PIL import Image
-
-    from hicl.pipeline.datasets import rgbd, scannet
-    from hicl.pipeline.datasets.scene import Readings
-
-    if cache.dataset == "rgbd":
-        settings = scene.attributes["settings"]
-        readings = Readings(*(settings[name] for name in ("depth_scale", "poses", "axes")))
-        scans = rgbd.find_scenes(root, readings=readings)
-    elif cache.dataset in ("scannet", "miniature"):
-        scans = [scan for scan, _ in scannet.find_scenes(root)[0]]
-    else:
-        raise HiclError(f"--root {root}: no reader for frames of data set {cache.dataset!r}; leave the option out")
-    scan = next((scan for scan in scans if scan.id == scene.id), None)
-    if scan is None:
-        raise HiclError(f"--root {root}: no scan {scene.id} there; give {_MADE}")
-    images = {}
-    for frame, pose in zip(scene.read("views/frame").tolist(), scene.read("views/pose"), strict=True):
-        try:
-            read = scan.frame(frame)
-        except (FrameError, KeyError, IndexError):  # gone since the cache was made
-            continue
-        if not np.allclose(read.pose, pose, atol=1e-6):
-            raise HiclError(
-                f"--root {root}: frame {frame} of {scene.id} has another pose than in {cache.path}; give {_MADE}"
-            )
-        image = Image.fromarray(read.color)
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        images[frame] = np.asarray(image)
-    return images

@@ -5,14 +5,16 @@ import html
 import io
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hicl.errors import HiclError
 
 if TYPE_CHECKING:
-    from hicl.viewer.layers import Cloud, Layer
+    from viser import FrameHandle, PointCloudHandle, ViserServer
+
+    from hicl.viewer.layers import Cloud, Layer, Similarity
 
 
 @contextlib.contextmanager
@@ -32,10 +34,10 @@ def running(cloud: "Cloud", host: str, port: int, layer: str | None = None) -> I
 class Stage:
     """The points and cameras in a viser server; one layer is visible at a time, sent when it is first shown."""
 
-    def __init__(self, server, cloud: "Cloud"):
+    def __init__(self, server: "ViserServer", cloud: "Cloud"):
         self.cloud = cloud
         self._scene = server.scene
-        self._nodes = {}
+        self._nodes: dict[str, PointCloudHandle] = {}
         self._point_size = cloud.spacing()
         self._lock = threading.Lock()  # each click comes in a thread of its own
         server.scene.set_up_direction(tuple(cloud.up))
@@ -73,10 +75,11 @@ class Stage:
                 node.point_size = self._point_size
 
     def show_cameras(self, visible: bool) -> None:
-        self._cameras.visible = visible
+        if self._cameras is not None:
+            self._cameras.visible = visible
 
 
-def _add_cameras(server, cloud: "Cloud"):
+def _add_cameras(server: "ViserServer", cloud: "Cloud") -> "FrameHandle":
     from scipy.spatial.transform import Rotation
 
     cameras = server.scene.add_frame("/cameras", show_axes=False, visible=False)
@@ -96,7 +99,7 @@ def _add_cameras(server, cloud: "Cloud"):
         )
 
         @frustum.on_click
-        def _(event, frustum=frustum) -> None:
+        def _(event: Any, frustum: Any = frustum) -> None:
             camera = event.client.camera
             with event.client.atomic():
                 camera.wxyz, camera.position = frustum.wxyz, frustum.position
@@ -104,7 +107,7 @@ def _add_cameras(server, cloud: "Cloud"):
     return cameras
 
 
-def _panel(server, stage: Stage, first: str) -> None:
+def _panel(server: "ViserServer", stage: Stage, first: str) -> None:
     """The controls beside the picture."""
     cloud, gui = stage.cloud, server.gui
     # The share button would send the scene through a machine of viser's makers.
@@ -127,22 +130,26 @@ def _panel(server, stage: Stage, first: str) -> None:
             button.color = "blue" if other == name else "gray"
         legend.content = f'<div style="padding:0 0.8em 0.8em">{legend_html(cloud.layers[name])}</div>'
 
-    def show_similar() -> None:
+    def show_similar(search: "Similarity") -> None:
         from hicl.pipeline.picture import heat
         from hicl.viewer.layers import Layer
 
         try:
-            value = cloud.similarity(text.value)
+            value = search(text.value)
         except HiclError as error:  # such as a teacher that isn't at hand
             legend.content = f'<p style="padding:0 0.8em">{html.escape(str(error))}</p>'
             return
         stage.replace("similarity", Layer(heat(value[cloud.kept]), note=f"dark to bright: like {text.value!r}"))
         show("similarity")
 
+    def shows(name: str) -> Callable[[Any], None]:
+        return lambda _: show(name)
+
     for name, button in buttons.items():
-        button.on_click(lambda _, name=name: show(name))
-    if cloud.similarity is not None:
-        find.on_click(lambda _: show_similar())
+        button.on_click(shows(name))
+    search = cloud.similarity
+    if search is not None:
+        find.on_click(lambda _: show_similar(search))
         buttons["similarity"] = find
     show(first)
 
@@ -167,18 +174,17 @@ def viser() -> ModuleType:
     return viser
 
 
-def serve(host: str, port: int):
+def serve(host: str, port: int) -> "ViserServer":
     """A viser server. Raises `HiclError` where the address can't be had."""
     try:  # viser would go on to the next port in silence, and wait for ever for an address that isn't this machine's
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
-        raise HiclError(
-            f"--host {host} --port {port}: {error.strerror.split(' (')[0]}; another --port may be free, 0 finds one"
-        ) from None
+        reason = (error.strerror or str(error)).split(" (")[0]
+        raise HiclError(f"--host {host} --port {port}: {reason}; another --port may be free, 0 finds one") from None
     with contextlib.redirect_stdout(io.StringIO()):  # its table of addresses
         return viser().ViserServer(host, port, verbose=False)
 
 
-def stop(server) -> None:
+def stop(server: "ViserServer") -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         server.stop()

@@ -80,13 +80,14 @@ class FrameFolder:
         kinds, sizes = ("color", "depth"), self._image_sizes()
         paths = self._intrinsics
         if paths[0].name == _3RSCAN:
-            return tuple(read_3rscan_intrinsics(paths[0], *about) for about in zip(kinds, sizes, strict=True))
+            color, depth = (read_3rscan_intrinsics(paths[0], *about) for about in zip(kinds, sizes, strict=True))
+            return color, depth
         if paths[0] != paths[1]:
-            cameras = [read_intrinsics(path, size) for path, size in zip(paths, sizes, strict=True)]
-            return tuple(checked_camera(camera, str(path)) for camera, path in zip(cameras, paths, strict=True))
+            color, depth = (read_intrinsics(path, size) for path, size in zip(paths, sizes, strict=True))
+            return checked_camera(color, str(paths[0])), checked_camera(depth, str(paths[1]))
         own = min((read_intrinsics(paths[0], size) for size in sizes), key=off_centre)
         checked_camera(own, str(paths[0]))
-        return tuple(_rescaled(own, size) for size in sizes)
+        return _rescaled(own, sizes[0]), _rescaled(own, sizes[1])
 
     def _image_sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
         reasons = []

@@ -21,7 +21,7 @@ def read_color(path: Path, camera: Camera | None = None) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise FrameError(f"{path}: can't be read ({error.strerror})") from None
-    return decode_color(data, str(path), camera and (camera.height, camera.width))
+    return decode_color(data, str(path), (camera.height, camera.width) if camera else None)
 
 
 def read_depth(path: Path, camera: Camera | None = None, scale: float = 1000.0) -> np.ndarray:
@@ -87,8 +87,8 @@ def read_3rscan_intrinsics(path: Path, kind: str, size: tuple[int, int]) -> Came
     key = f"m_calibration{kind.capitalize()}Intrinsic"
     try:
         found = re.search(rf"^\s*{key}\s*=(.*)$", path.read_text(), re.MULTILINE)
-        matrix = np.array(found[1].split(), float).reshape(4, 4)
-    except (OSError, ValueError, TypeError):
+        matrix = np.array(found[1].split() if found else [], float).reshape(4, 4)
+    except (OSError, ValueError):
         raise HiclError(f"{path}: no {key} with the 16 numbers of a matrix") from None
     return checked_camera(_pinhole(matrix, path, size), str(path))
 

@@ -1,5 +1,6 @@
 """Scans in PLY files, as the programs that people scan with write them: vertices, triangles, colours."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,15 +39,15 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """
     header = read_header(path)
     tables = read_tables(path, header)
-    if header.element("vertex") is None:
+    vertices, polygons = header.element("vertex"), header.element("face")
+    if vertices is None:
         raise HiclError(f"{path}: no element 'vertex'")
-    n_vertices = header.element("vertex").rows
-    if n_vertices == 0 or not {"x", "y", "z"} <= set(_plain(header.element("vertex"))):
+    if vertices.rows == 0 or not {"x", "y", "z"} <= set(_plain(vertices)):
         raise HiclError(f"{path}: no vertices with x, y and z")
     vertex, faces = tables["vertex"].numbers(), None
-    column = _polygons(header.element("face"))
-    if column is not None and header.element("face").rows:
-        faces = tables["face"].triangles(column, n_vertices)
+    column = _polygons(polygons)
+    if polygons is not None and column is not None and polygons.rows:
+        faces = tables["face"].triangles(column, vertices.rows)
     return vertex, faces
 
 
@@ -91,7 +92,7 @@ def has_colors(path: Path) -> bool:
     return vertex is not None and _color_names(_plain(vertex)) is not None
 
 
-def _color_names(names) -> tuple[str, str, str] | None:
+def _color_names(names: Iterable[str]) -> tuple[str, str, str] | None:
     return next((known for known in _COLORS if set(known) <= set(names)), None)
 
 
@@ -142,7 +143,7 @@ def labels(path: Path, n_points: int) -> np.ndarray:
 def xyz(vertex: np.ndarray, path: Path, dtype: type = np.float32) -> np.ndarray:
     """[N, 3] of `dtype`. Raises `HiclError` if a coordinate is not finite."""
     with np.errstate(over="ignore"):  # a double too large for float32 is said below
-        points = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(dtype)
+        points: np.ndarray = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(dtype)
     if not np.isfinite(points).all():
         raise HiclError(f"{path}: vertex {int(np.argmin(np.isfinite(points).all(axis=1)))} is not finite")
     return points
@@ -154,7 +155,7 @@ def rgb(vertex: np.ndarray, path: Path) -> np.ndarray | None:
     Colours may be bytes, 16-bit numbers, or fractions of 1 or of 255. Fractions may pass their ends a little, as what
     was interpolated or lit does: they are clipped. Raises `HiclError` for any others.
     """
-    names = _color_names(vertex.dtype.names)
+    names = _color_names(vertex.dtype.names or ())
     if names is None:
         return None
     color = np.stack([vertex[name] for name in names], axis=1)

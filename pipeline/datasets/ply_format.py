@@ -5,7 +5,6 @@ size, whatever its header says. Source: Greg Turk, The PLY Polygon File Format, 
 """
 
 import re
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hicl.errors import HiclError
+from hicl.pipeline.datasets.ply_text import Lines, read_numbers
 from hicl.read import told_apart
 
 _KINDS = {
@@ -30,7 +30,6 @@ _KINDS = {
 _ORDERS = {"ascii": "<", "binary_little_endian": "<", "binary_big_endian": ">"}
 _LONGEST_HEADER = 1 << 20
 _END = re.compile(rb"^end_header[ \t]*\r?\n", re.MULTILINE)
-_NOT_A_NUMBER = re.compile(rb"[+-]?(?:nan\([^\s)]*\)|1\.#\w+)", re.IGNORECASE)  # as C libraries of Windows write it
 
 
 class Property(NamedTuple):
@@ -84,7 +83,8 @@ def read_header(path: Path) -> Header:
     if not re.match(rb"ply\s", head) or end is None:
         raise HiclError(f"{path}: no PLY header{told_apart(head)}")
     lines = head[: end.start()].decode("utf-8", "replace").splitlines()
-    style, elements, comments = "", [], []
+    style, comments = "", []
+    elements: list[tuple[str, int, list[Property]]] = []
     for line in lines[1:]:
         words = line.split()
         if words[:1] == ["format"] and len(words) > 1:
@@ -136,9 +136,12 @@ class Table:
     values: f8 [B / 8] the numbers themselves for text, else None.
     """
 
-    def __init__(self, element: Element, data: np.ndarray, start: int, order: str, values: np.ndarray | None, path):
+    def __init__(
+        self, element: Element, data: np.ndarray, start: int, order: str, values: np.ndarray | None, path: Path
+    ):
         self.element, self._data, self._start, self._order = element, data, start, order
-        self._values, self._path, self._located = values, path, {}
+        self._values, self._path = values, path
+        self._located: dict[int, tuple[np.ndarray, int]] = {}
         self._fields = np.array(
             [(self._bytes(p.length), p.length.startswith("i"), self._bytes(p.kind)) for p in element.properties],
             np.int64,
@@ -217,71 +220,32 @@ def read_tables(path: Path, header: Header) -> dict[str, Table]:
     fewest = header.size + sum(e.rows * row_bytes[e.name] for e in header.elements) - text  # text: a last line's end
     if (found := len(data)) < fewest:
         raise HiclError(f"{path}: its header promises {fewest} bytes or more but it has {found}; truncated or damaged")
-    start, lines, values = header.size, None, None
+    start, values = header.size, None
+    lines: Lines | None = None
     if text:
-        values, lines = _numbers(data[header.size :].tobytes(), path)
+        values, lines = read_numbers(data[header.size :].tobytes(), path)
         whole = np.where(values == np.rint(values), values, np.nan)
         with np.errstate(invalid="ignore"):
             data = np.where(np.abs(whole) < 2**62, whole, -(2.0**62)).astype("<i8").view(np.uint8)
         start = 0
-    tables, line = {}, 0
+    tables: dict[str, Table] = {}
+    line = 0
     for element in header.elements:
         if not element.properties:
             continue
         table = Table(element, data, start, order, values, path)
-        if text:
+        if lines is not None:
             _assert_lines(table, lines, line, header, path)
             line += element.rows
         start = table.end
         tables.setdefault(element.name, table)
-    rest = lines.starts[line + 1 :] if text else data[start : start + 16].tobytes().strip()
+    rest = lines.starts[line + 1 :] if lines is not None else data[start : start + 16].tobytes().strip()
     if len(rest):
         raise HiclError(f"{path}: goes on after the counts in its header; damaged")
     return tables
 
 
-class _Lines(NamedTuple):
-    """starts: int64 [L + 1], the first number of each line that isn't blank, and their count. line: its number."""
-
-    starts: np.ndarray
-    line: np.ndarray
-
-
-def _numbers(text: bytes, path: Path) -> tuple[np.ndarray, _Lines]:
-    """(all numbers of a text, float64; the lines they stand in)."""
-    if b"#" in text or b"(" in text:
-        text = _NOT_A_NUMBER.sub(b"nan", text)
-    letters = np.frombuffer(text, np.uint8)
-    inside = letters > 32
-    begins = inside.copy()
-    begins[1:] &= ~inside[:-1]
-    begins = np.flatnonzero(begins)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            values = np.fromstring(text, np.float64, sep=" ")
-        except (ValueError, DeprecationWarning):
-            values = np.empty(0)
-    if len(values) != len(begins):
-        words = text.split()
-        wrong = next((word for word in words if not _is_number(word)), words[-1] if words else b"")
-        raise HiclError(f"{path}: {wrong[:40].decode('utf-8', 'replace')!r} where a number should be; damaged")
-    ends = np.append(np.flatnonzero(letters == 10), len(letters))
-    upto = np.searchsorted(begins, ends)
-    held = np.diff(upto, prepend=0) > 0
-    starts = np.concatenate([[0], upto[held]]).astype(np.int64)
-    return values, _Lines(starts, np.flatnonzero(held))
-
-
-def _is_number(word: bytes) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _assert_lines(table: Table, lines: _Lines, first: int, header: Header, path: Path) -> None:
+def _assert_lines(table: Table, lines: Lines, first: int, header: Header, path: Path) -> None:
     """A row of text is a line. Raises `HiclError` with the first that has more or fewer numbers, or is missing."""
     element = table.element
     there = len(lines.line) - first

@@ -174,7 +174,7 @@ class RGBDScene(Scene):
         xyz = (xyz - self.origin).astype(np.float32)
         rgb = ply.rgb(vertex, self._ply)
         normal = None
-        if {"nx", "ny", "nz"} <= set(vertex.dtype.names):
+        if {"nx", "ny", "nz"} <= set(vertex.dtype.names or ()):
             normal = unit(np.stack([vertex[axis] for axis in ("nx", "ny", "nz")], axis=1).astype(np.float32))
             if (normal == 0).all(axis=1).mean() > 0.5:  # a column that nobody filled
                 normal = None
@@ -227,7 +227,8 @@ def find_scenes(
     """
     if not root.is_dir():
         raise HiclError(f"{root}: no such folder")
-    found, passed_over = {}, {}
+    found: dict[Path, str] = {}
+    passed_over: dict[Path, str] = {}
     if list_frames(root):
         found[root] = root.resolve().name
     else:

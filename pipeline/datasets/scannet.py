@@ -10,7 +10,6 @@
 `scans_test` is looked into as well, and ROOT itself may be `scans`.
 """
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from hicl.pipeline.datasets.frames import FrameFolder
 from hicl.pipeline.datasets.namings import list_frames, numbered
 from hicl.pipeline.datasets.nyu40 import CLASSES as CLASSES
 from hicl.pipeline.datasets.nyu40 import NYU40_IDS as NYU40_IDS
+from hicl.pipeline.datasets.scannet_splits import SCENE_NAME, splits_of
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Source, checked_pose
 from hicl.pipeline.datasets.sens import SensFile
 from hicl.pipeline.teacher.choice import MINIATURE
@@ -32,20 +32,6 @@ from hicl.read import read_json
 
 SENS_FRAME_STEP = 20
 TRAINING = ("--preset", "scannet")
-
-# The official v2 split is by room, so the validation split's 312 scans are the scans of these rooms; rooms from 707 on
-# are the 100 test scans, all others train (ScanNet/ScanNet Tasks/Benchmark/scannetv2_{train,val,test}.txt).
-_VAL_ROOMS = frozenset((
-    11, 15, 19, 25, 30, 46, 50, 63, 64, 77, 81, 84, 86, 88, 95, 100, 131, 139, 144, 146, 149, 153, 164, 169, 187, 193,
-    196, 203, 207, 208, 217, 221, 222, 231, 246, 249, 251, 256, 257, 277, 278, 300, 304, 307, 314, 316, 328, 329, 334,
-    338, 342, 343, 351, 353, 354, 355, 356, 357, 377, 378, 382, 389, 406, 412, 414, 423, 426, 427, 430, 432, 435, 441,
-    458, 461, 462, 474, 488, 490, 494, 496, 500, 518, 527, 535, 549, 550, 552, 553, 558, 559, 565, 568, 574, 575, 578,
-    580, 583, 591, 593, 595, 598, 599, 606, 607, 608, 609, 616, 618, 621, 629, 633, 643, 644, 645, 647, 648, 651, 652,
-    653, 655, 658, 660, 663, 664, 665, 670, 671, 678, 684, 685, 686, 689, 690, 693, 695, 696, 697, 699, 700, 701, 702,
-    704,
-))  # fmt: skip
-_FIRST_TEST_ROOM = 707
-_SCENE_NAME = re.compile(r"(?<![a-z0-9])scene[0-9]{4}_[0-9]{2}(?![0-9])")
 
 
 @dataclass(frozen=True)
@@ -73,15 +59,6 @@ def source(root: Path, settings: Settings) -> Source:
 def defaults(root: Path) -> dict[str, str]:
     """A miniature's own teacher, where the root is one."""
     return {"clip": MINIATURE, "weights": MINIATURE} if miniature_settings(root) else {}
-
-
-def official_split(scene: str) -> str:
-    """train, val or test for a ScanNet scene name, by the official lists; `HiclError` for any other name."""
-    match = _SCENE_NAME.fullmatch(scene)
-    if not match:
-        raise HiclError(f"{scene}: not a ScanNet scene name (sceneNNNN_NN)")
-    room = int(match[0][5:9])
-    return "test" if room >= _FIRST_TEST_ROOM else "val" if room in _VAL_ROOMS else "train"
 
 
 @dataclass(frozen=True)
@@ -247,31 +224,15 @@ def find_scenes(
     settings = miniature_settings(root)
     if settings and not settings.get("complete", True):
         raise HiclError(f"{root}: a miniature that isn't complete; run its `hicl miniature` again first")
-    folders = {}
+    folders: dict[str, Path] = {}
     for parent in (root / "scans", root / "scans_test", root):
         if parent.is_dir():
             for entry in sorted(parent.iterdir()):
-                if _SCENE_NAME.fullmatch(entry.name) and entry.is_dir():
+                if SCENE_NAME.fullmatch(entry.name) and entry.is_dir():
                     folders.setdefault(entry.name, entry)
     if not folders:
         raise HiclError(f"{root}: no scans; expected {root}/scans/scene0000_00/scene0000_00_vh_clean_2.ply and so on")
-    lists = _split_lists(root)
-    if split is None:
-        in_lists = {known: set(read_split(path)) for known, path in lists.items()}
-        split_of = {name: _split_of(name, in_lists) for name in folders}
-        missing = 0
-    elif split in lists:
-        names = read_split(lists[split])
-        split_of = {name: split for name in names if name in folders}
-        missing = len(set(names) - set(folders))
-    elif split in ("train", "val", "test"):
-        split_of = {name: split for name in folders if official_split(name) == split}
-        missing = {"train": 1201, "val": 312, "test": 100}[split] - len(split_of)
-    else:
-        known = ", ".join(sorted({*lists, "train", "val", "test"}))
-        raise HiclError(f"{root}: no split {split!r}; known are {known}, others need {root}/scannetv2_{split}.txt")
-    if not split_of:
-        raise HiclError(f"{root}: split {split!r} is empty: none of its scans are there ({len(folders)} others are)")
+    split_of, missing = splits_of(root, split, folders)
     scenes = []
     for name in sorted(split_of):
         frames_folder, default_step = _frames_of(root, name, folders[name])
@@ -297,31 +258,3 @@ def sources(scenes: list[ScanNetScene]) -> str:
     """A line that says where the frames of the scans come from."""
     kinds = [scene.frames_from for scene in scenes]
     return "frames: " + ", ".join(f"{kind} of {kinds.count(kind)} scans" for kind in dict.fromkeys(kinds))
-
-
-def _split_lists(root: Path) -> dict[str, Path]:
-    """The lists there are, by split; of two for one split, the one that lies nearer to the root."""
-    return {
-        path.stem.removeprefix("scannetv2_"): path
-        for parent in (root / "Tasks" / "Benchmark", root / "splits", root)
-        for path in sorted(parent.glob("scannetv2_*.txt"))
-    }
-
-
-def read_split(path: Path) -> list[str]:
-    """Names of the scans in a list: one a line, bare or in a path, # for comments. Raises `HiclError`."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise HiclError(f"{path}: split list can't be read ({error})") from None
-    names: dict[str, None] = {}
-    for number, line in enumerate(lines, 1):
-        found = _SCENE_NAME.findall(line.split("#")[0])
-        if not found and line.split("#")[0].strip():
-            raise HiclError(f"{path}: line {number}, {line.strip()[:80]!r}, names no scan (sceneNNNN_NN)")
-        names |= dict.fromkeys(found)
-    return list(names)
-
-
-def _split_of(name: str, lists: dict[str, set[str]]) -> str:
-    return next((split for split, names in lists.items() if name in names), None) or official_split(name)

@@ -4,9 +4,10 @@ Conventions: metres; `pose` is camera to world with x right, y down, z forward; 
 coordinates, so a pinhole camera sees (x, y, z) at column fx·x/z + cx and row fy·y/z + cy.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -127,13 +128,24 @@ class Scene(Protocol):
     """A scene as the pipeline reads it: a dataclass of little more than names, which other processes get. Everything is
     read when it is asked for, nothing before; what is kept of it is kept outside the fields, and stays behind in a copy
     by `dataclasses.replace`, and when the scene is pickled. A data set's scenes derive from it, for what they have
-    nothing of their own to say to."""
+    nothing of their own to say to.
+
+    color_camera, depth_camera: a `Camera`. frame_ids: int32 [F], the frames chosen by the data set's frame step; a
+    frame that can't be used is still listed.
+    """
 
     id: str
-    color_camera: Camera
-    depth_camera: Camera
-    frame_ids: np.ndarray
-    """int32 [F]: the frames chosen by the dataset's frame step; a frame that can't be used is still listed."""
+    if TYPE_CHECKING:  # fields or properties: a property that was there would be taken for a field's default
+
+        @property
+        def color_camera(self) -> Camera: ...
+
+        @property
+        def depth_camera(self) -> Camera: ...
+
+        @property
+        def frame_ids(self) -> np.ndarray: ...
+
     readings: Readings | None = None
     """How its files are read, where the user has options to say so."""
 
@@ -175,6 +187,12 @@ class Scene(Protocol):
         ...
 
 
+def unread(scene: Scene) -> Scene:
+    """A copy that has read nothing of its files yet, and takes with it what it will."""
+    fields: Any = scene
+    return replace(fields)
+
+
 @dataclass(frozen=True)
 class Source:
     """What to preprocess.
@@ -185,7 +203,7 @@ class Source:
 
     dataset: str
     root: Path
-    scenes: list[tuple[Scene, str]]
+    scenes: Sequence[tuple[Scene, str]]
     truth_classes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

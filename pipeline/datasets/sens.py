@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -57,14 +58,14 @@ class SensFile:
         """float64 [F, 4, 4], camera to world, as recorded: a frame without tracking is -inf."""
         return self._frames[0]
 
-    def _take(self, file, layout: str) -> tuple:
+    def _take(self, file: BinaryIO, layout: str) -> tuple:
         size = struct.calcsize("<" + layout)
         data = file.read(size)
         if len(data) < size:
             raise HiclError(f"{self.path}: truncated inside the header; fetch the file again")
         return struct.unpack("<" + layout, data)
 
-    def _read_header(self, file) -> None:
+    def _read_header(self, file: BinaryIO) -> None:
         (version,) = self._take(file, "I")
         if version != 4:
             raise HiclError(f"{self.path}: .sens version {version}, only version 4 is known; is this a .sens file?")

@@ -1,19 +1,29 @@
 """The only numba code. One switchboard for the compiler's options, so that every kernel has the same semantics."""
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-# No fastmath and no contraction: the sets depend on the last bit of a weight. Single-threaded: the pipeline runs one
-# process a scene, and numba's threading layers are not safe to mix with that.
-kernel = partial(numba.njit, cache=True, fastmath=False, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(function: F) -> F:
+    """The function compiled, in numba's cache beside its own file.
+
+    No fastmath and no contraction: the sets depend on the last bit of a weight. Single-threaded: the pipeline runs one
+    process a scene, and numba's threading layers are not safe to mix with that.
+    """
+    options = {"cache": True, "fastmath": False, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    compiled: Any = numba.njit(**options)(function)
+    return compiled
 
 
 @intrinsic
-def lowest_bit(typing, word):
+def lowest_bit(typing: Any, word: Any) -> Any:
     """The place of the lowest bit that is set in a word u8, which must not be 0: one instruction."""
 
     def generate(context, builder, signature, arguments):
@@ -23,7 +33,7 @@ def lowest_bit(typing, word):
 
 
 @intrinsic
-def set_bits(typing, word):
+def set_bits(typing: Any, word: Any) -> Any:
     """How many bits are set in a word u8: one instruction."""
 
     def generate(context, builder, signature, arguments):

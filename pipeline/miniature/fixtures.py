@@ -15,7 +15,7 @@ MIRROR, WHITEBOARD, BLINDS, SHELVES = 19, 30, 13, 15
 _INTO_WALL = -0.12
 
 
-def door(rng) -> Piece:
+def door(rng: np.random.Generator) -> Piece:
     """A door in its frame, flush with the wall or a little open."""
     w, h = rng.uniform(0.78, 0.95), rng.uniform(1.98, 2.1)
     leaf = tx.doored(rng) if rng.random() < 0.35 else tx.board(rng)
@@ -33,7 +33,7 @@ def door(rng) -> Piece:
     return Piece(out, 0.75)
 
 
-def window(rng) -> Piece:
+def window(rng: np.random.Generator) -> Piece:
     """A window; blinds half the way down at times."""
     w, z0, z1 = rng.uniform(0.8, 1.7), rng.uniform(0.75, 1.0), rng.uniform(1.75, 2.05)
     frame = tx.painted(rng)
@@ -45,7 +45,7 @@ def window(rng) -> Piece:
     return Piece(out, 0.0)
 
 
-def curtains(rng, w: float) -> Piece:
+def curtains(rng: np.random.Generator, w: float) -> Piece:
     """Two wavy sheets at the sides of a window `w` metres wide, or one drawn across it."""
     m, z0, z1 = tx.cloth(rng), rng.choice([0.04, 0.6]), rng.uniform(2.05, 2.25)
     wave = (rng.uniform(0.025, 0.045), rng.uniform(0.14, 0.24))
@@ -58,7 +58,7 @@ def curtains(rng, w: float) -> Piece:
     return Piece(out, 0.0)
 
 
-def picture(rng) -> Piece:
+def picture(rng: np.random.Generator) -> Piece:
     """A framed picture; its surface hardly leaves the wall."""
     w, h, z = rng.uniform(0.35, 1.0), rng.uniform(0.3, 0.75), rng.uniform(1.4, 1.65)
     frame = tx.board(rng)
@@ -68,28 +68,28 @@ def picture(rng) -> Piece:
     return Piece(out, 0.0)
 
 
-def whiteboard(rng) -> Piece:
+def whiteboard(rng: np.random.Generator) -> Piece:
     """A whiteboard: none of the 20 classes."""
     w = rng.uniform(1.0, 1.8)
     m = tx.plain((0.94, 0.95, 0.96), 0.3)
     return Piece([block((-w / 2, w / 2), (_INTO_WALL, 0.03), (0.95, 1.95), WHITEBOARD, m)], 0.0)
 
 
-def mirror(rng) -> Piece:
+def mirror(rng: np.random.Generator) -> Piece:
     """A mirror: none of the 20 classes."""
     w = rng.uniform(0.45, 0.8)
     m = tx.Material(3, (0.7, 0.76, 0.8), (0.5, 0.56, 0.62), 0.8, int(rng.integers(1000)), 0.5)
     return Piece([block((-w / 2, w / 2), (_INTO_WALL, 0.03), (1.15, 1.9), MIRROR, m)], 0.0)
 
 
-def wall_shelf(rng) -> Piece:
+def wall_shelf(rng: np.random.Generator) -> Piece:
     """A shelf on the wall with things on it: none of the 20 classes."""
     w = rng.uniform(0.6, 1.1)
     out = [block((-w / 2, w / 2), (0, 0.22), (1.5, 1.55), SHELVES, tx.board(rng))]
     return Piece([*out, *clutter(rng, (-w / 2, w / 2), (0, 0.22), 1.55, 3)], 0.0)
 
 
-def kitchen_row(rng, w: float) -> Piece:
+def kitchen_row(rng: np.random.Generator, w: float) -> Piece:
     """Cupboards below (cabinet), a slab (counter) with a sink in it, cupboards above at times; `w` metres long."""
     d, h, m, top = rng.uniform(0.58, 0.65), rng.uniform(0.86, 0.92), tx.doored(rng), tx.stone(rng)
     if rng.random() < 0.2:
@@ -119,7 +119,7 @@ def kitchen_row(rng, w: float) -> Piece:
     return Piece(out, 0.7)
 
 
-def refrigerator(rng) -> Piece:
+def refrigerator(rng: np.random.Generator) -> Piece:
     """Two doors, handles; white, steel or black."""
     w, d, h, m = rng.uniform(0.58, 0.78), rng.uniform(0.6, 0.7), rng.uniform(1.5, 1.85), tx.appliance(rng)
     split = h * rng.choice([0.36, 0.66])
@@ -138,7 +138,7 @@ def refrigerator(rng) -> Piece:
     return Piece(out, 0.7)
 
 
-def toilet(rng) -> Piece:
+def toilet(rng: np.random.Generator) -> Piece:
     """Tank at the wall, bowl and seat before it."""
     m, w = tx.ceramic(rng), rng.uniform(0.36, 0.42)
     lid = m if rng.random() < 0.7 else tx.board(rng)
@@ -154,7 +154,7 @@ def toilet(rng) -> Piece:
     return Piece(out, 0.45)
 
 
-def wash_stand(rng) -> Piece:
+def wash_stand(rng: np.random.Generator) -> Piece:
     """A sink on a column or on a small cabinet."""
     w, d, h, m = rng.uniform(0.5, 0.68), rng.uniform(0.42, 0.52), rng.uniform(0.8, 0.88), tx.ceramic(rng)
     x = (-w / 2, w / 2)
@@ -169,7 +169,7 @@ def wash_stand(rng) -> Piece:
     return Piece(out, 0.5)
 
 
-def bathtub(rng, w: float) -> Piece:
+def bathtub(rng: np.random.Generator, w: float) -> Piece:
     """A tub along the wall, `w` metres long, with a shower curtain before part of it."""
     d, h = rng.uniform(0.7, 0.8), rng.uniform(0.48, 0.6)
     out = [basin((-w / 2, w / 2), (0, d), (0, h), BATHTUB, tx.ceramic(rng), 0.09)]
@@ -184,7 +184,7 @@ def bathtub(rng, w: float) -> Piece:
     return Piece(out, 0.4)
 
 
-def shower(rng) -> Piece:
+def shower(rng: np.random.Generator) -> Piece:
     """A shower corner: a tray and a curtain round it."""
     w, d = rng.uniform(0.85, 1.05), rng.uniform(0.8, 0.95)
     m = tx.linen(rng) if rng.random() < 0.5 else tx.cloth(rng)
@@ -195,7 +195,7 @@ def shower(rng) -> Piece:
     return Piece(out, 0.4)
 
 
-def washer(rng) -> Piece:
+def washer(rng: np.random.Generator) -> Piece:
     """A washing machine: other furniture."""
     m = tx.ceramic(rng)
     out = [block((-0.3, 0.3), (0, 0.6), (0, 0.86), OTHER, m, 0.02)]
@@ -205,7 +205,7 @@ def washer(rng) -> Piece:
     return Piece(out, 0.5)
 
 
-def towel(rng) -> Piece:
+def towel(rng: np.random.Generator) -> Piece:
     """A towel on a rail: none of the 20 classes."""
     w, m = rng.uniform(0.35, 0.6), tx.cloth(rng)
     out = [block((-w / 2, w / 2), (0.02, 0.08), (0.9, 1.45), TOWEL, m, 0.02)]

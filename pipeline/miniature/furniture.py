@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hicl.pipeline.miniature import textures as tx
-from hicl.pipeline.miniature.solids import Solid, about_x, about_z, block, drum, egg
+from hicl.pipeline.miniature.solids import Solid, Span, about_x, about_z, block, drum, egg
+from hicl.pipeline.miniature.textures import Material
 
 CABINET, BED, CHAIR, SOFA, TABLE, DESK, BOOKSHELF, OTHER = 3, 4, 5, 6, 7, 14, 10, 39
 BOX, PILLOW, BOOKS, TELEVISION, TOWEL, LAMP, NIGHT_STAND, PROP, BAG, CLOTHES = 29, 18, 23, 25, 27, 35, 32, 40, 37, 21
@@ -28,13 +29,15 @@ class Piece:
         corners = [s.bounds() for s in self.solids]
         return np.min([c[0] for c in corners], 0), np.max([c[1] for c in corners], 0)
 
-    def moved(self, angle: float, shift) -> "Piece":
+    def moved(self, angle: float, shift: np.ndarray) -> "Piece":
         """Turned by `angle` radians about z, then shifted by float64 [3]."""
         turn = about_z(angle)
         return Piece([s.moved(turn, np.asarray(shift, float)) for s in self.solids], self.front)
 
 
-def _legs(x, y, height, label, material, thick=0.05, round_legs=False):
+def _legs(
+    x: Span, y: Span, height: float, label: int, material: Material, thick: float = 0.05, round_legs: bool = False
+) -> list[Solid]:
     """Four legs at the corners of the intervals x, y."""
     part = drum if round_legs else block
     return [
@@ -44,7 +47,7 @@ def _legs(x, y, height, label, material, thick=0.05, round_legs=False):
     ]
 
 
-def bed(rng) -> Piece:
+def bed(rng: np.random.Generator) -> Piece:
     """A bed with its head at the wall."""
     w, d = rng.choice([1.0, 1.4, 1.7]) + rng.uniform(-0.05, 0.05), rng.uniform(1.95, 2.1)
     h, frame, cover, under = rng.uniform(0.42, 0.58), tx.board(rng), tx.cloth(rng), tx.linen(rng)
@@ -62,7 +65,7 @@ def bed(rng) -> Piece:
     return Piece(out, 0.4)
 
 
-def chair(rng) -> Piece:
+def chair(rng: np.random.Generator) -> Piece:
     """A wooden chair, an office chair on a column, or an armchair; its back towards y = 0."""
     kind = rng.choice(["wood", "office", "arm"], p=[0.5, 0.35, 0.15])
     seat, top = rng.uniform(0.43, 0.48), rng.uniform(0.82, 1.0)
@@ -90,7 +93,7 @@ def chair(rng) -> Piece:
     return Piece(out, 0.1)
 
 
-def _couch(rng, w, label, seats):
+def _couch(rng: np.random.Generator, w: float, label: int, seats: int) -> list[Solid]:
     m, d, seat, top = tx.cloth(rng), rng.uniform(0.78, 0.95), rng.uniform(0.38, 0.46), rng.uniform(0.72, 0.9)
     arm, high = rng.uniform(0.12, 0.2), rng.uniform(0.52, 0.64)
     out = [
@@ -107,7 +110,7 @@ def _couch(rng, w, label, seats):
     return out
 
 
-def sofa(rng) -> Piece:
+def sofa(rng: np.random.Generator) -> Piece:
     """A sofa of two or three seats, sometimes with a chaise, sometimes with cushions on it."""
     seats = int(rng.integers(2, 4))
     w = 0.36 + seats * rng.uniform(0.58, 0.7)
@@ -121,9 +124,9 @@ def sofa(rng) -> Piece:
     return Piece(out, 0.5)
 
 
-def clutter(rng, x, y, z, n) -> list[Solid]:
+def clutter(rng: np.random.Generator, x: Span, y: Span, z: float, n: int) -> list[Solid]:
     """n small things on a top: boxes, books, lamps, bottles and screens that no class names."""
-    out = []
+    out: list[Solid] = []
     if x[1] - x[0] < 0.25 or y[1] - y[0] < 0.2:
         return out
     for _ in range(n):
@@ -148,7 +151,7 @@ def clutter(rng, x, y, z, n) -> list[Solid]:
     return out
 
 
-def table(rng, low: bool = False) -> Piece:
+def table(rng: np.random.Generator, low: bool = False) -> Piece:
     """A dining table (square, long or round), or a coffee table where `low`."""
     h = rng.uniform(0.38, 0.46) if low else rng.uniform(0.71, 0.77)
     m = tx.board(rng)
@@ -169,7 +172,7 @@ def table(rng, low: bool = False) -> Piece:
     return Piece(out, 0.5)
 
 
-def desk(rng) -> Piece:
+def desk(rng: np.random.Generator) -> Piece:
     """A desk with side panels or legs, drawers, a screen and papers."""
     w, d, h = rng.uniform(1.1, 1.6), rng.uniform(0.6, 0.75), rng.uniform(0.71, 0.76)
     m, x = tx.board(rng), (-w / 2, w / 2)
@@ -191,7 +194,7 @@ def desk(rng) -> Piece:
     return Piece(out, 0.8)
 
 
-def bookshelf(rng) -> Piece:
+def bookshelf(rng: np.random.Generator) -> Piece:
     """Shelves between side boards, mostly full of books."""
     w, d, h = rng.uniform(0.7, 1.3), rng.uniform(0.26, 0.36), rng.choice([1.1, 1.8, 2.05]) + rng.uniform(-0.08, 0.08)
     m, x = tx.board(rng), (-w / 2, w / 2)
@@ -211,7 +214,7 @@ def bookshelf(rng) -> Piece:
     return Piece(out, 0.5)
 
 
-def cabinet(rng) -> Piece:
+def cabinet(rng: np.random.Generator) -> Piece:
     """A wardrobe, a sideboard or a filing cabinet."""
     kind = rng.choice(["tall", "low", "file"], p=[0.4, 0.4, 0.2])
     front = tx.doored(rng)
@@ -232,7 +235,7 @@ def cabinet(rng) -> Piece:
     return Piece(out, 0.5)
 
 
-def stand(rng) -> Piece:
+def stand(rng: np.random.Generator) -> Piece:
     """A television on its stand: the stand is other furniture."""
     w, d, h = rng.uniform(1.1, 1.6), rng.uniform(0.36, 0.45), rng.uniform(0.4, 0.55)
     m, dark = tx.board(rng), tx.plain((0.06, 0.06, 0.07), 0.4)
@@ -247,7 +250,7 @@ def stand(rng) -> Piece:
     return Piece(out, 0.8)
 
 
-def other(rng) -> Piece:
+def other(rng: np.random.Generator) -> Piece:
     """Other furniture: an ottoman, a bin, a trolley or a clothes rack."""
     kind = rng.choice(["ottoman", "bin", "trolley", "rack"], p=[0.35, 0.35, 0.15, 0.15])
     if kind == "ottoman":
@@ -274,14 +277,14 @@ def other(rng) -> Piece:
     return Piece(out, 0.3)
 
 
-def night_stand(rng) -> Piece:
+def night_stand(rng: np.random.Generator) -> Piece:
     """A night stand with a lamp: clutter to ScanNet's 20 classes."""
     w, h = rng.uniform(0.38, 0.5), rng.uniform(0.45, 0.6)
     out = [block((-w / 2, w / 2), (0, 0.4), (0, h), NIGHT_STAND, tx.doored(rng))]
     return Piece([*out, *clutter(rng, (-w / 2, w / 2), (0, 0.4), h, 2)], 0.1)
 
 
-def cartons(rng) -> Piece:
+def cartons(rng: np.random.Generator) -> Piece:
     """One or two cardboard boxes on the floor."""
     m = tx.plain((0.68, 0.52, 0.36))
     a, b, h = rng.uniform(0.3, 0.5), rng.uniform(0.25, 0.4), rng.uniform(0.2, 0.4)

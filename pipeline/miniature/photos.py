@@ -114,7 +114,7 @@ def caption(rng: np.random.Generator, names: Sequence[str]) -> tuple[str, frozen
     if roll < 0.07 and others:
         main, others = others[0], []
     if roll < 0.85 or not others:
-        used, forms = [main], fill_templates("{}")
+        used, forms = [main], tuple(fill_templates("{}"))
     elif len(others) > 1 and rng.random() < 0.4:
         used, forms = [main, *others[:2]], _THREE
     else:

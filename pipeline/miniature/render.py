@@ -46,7 +46,16 @@ def draw_light(rng: np.random.Generator, room: Room) -> Light:
     return Light(position, even, 1.05 - even + rng.uniform(0, 0.15), tint)
 
 
-def shade(points, normals, color, solid, solids: Packed, light: Light, field: Field, eye=None) -> np.ndarray:
+def shade(
+    points: np.ndarray,
+    normals: np.ndarray,
+    color: np.ndarray,
+    solid: np.ndarray,
+    solids: Packed,
+    light: Light,
+    field: Field,
+    eye: np.ndarray | None = None,
+) -> np.ndarray:
     """Lit colour float64 [N, 3] (not clipped) of surface points; `eye` float64 [3] adds highlights."""
     away = light.position - points
     distance = np.linalg.norm(away, axis=1)

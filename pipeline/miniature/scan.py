@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from hicl.files import locked, naming, part_of, replacing
 from hicl.pipeline.datasets.sens import write_sens
 from hicl.pipeline.kernels import raster
 from hicl.pipeline.miniature import mesh
-from hicl.pipeline.miniature.render import draw_light, jpeg, look, measure_depth, photograph, shade
+from hicl.pipeline.miniature.render import Light, draw_light, jpeg, look, measure_depth, photograph, shade
 from hicl.pipeline.miniature.rooms import Room, build_room
 from hicl.pipeline.miniature.solids import Packed, about_z, pack
 from hicl.pipeline.miniature.walk import draw_cameras, walk
@@ -171,7 +171,7 @@ def write_scene(out: Path, seed: int, index: int) -> None:
     poses = walk(rng, room, solids, FRAMES)
     lost = set(rng.choice(FRAMES, int(rng.integers(0, 3)), replace=False).tolist())
 
-    def frames():
+    def frames() -> Iterator[tuple[bytes, np.ndarray, np.ndarray]]:
         for i, pose in enumerate(poses):
             picture = photograph(rng, look(solids, field, light, color_camera, pose).color)
             depth = measure_depth(rng, look(solids, field, light, depth_camera, pose))
@@ -187,7 +187,7 @@ def write_scene(out: Path, seed: int, index: int) -> None:
     os.replace(part, final)
 
 
-def _recorded(rng, pose, turn, shift) -> np.ndarray:
+def _recorded(rng: np.random.Generator, pose: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """The pose in the scan's frame as tracking got it: off by millimetres and a tenth of a degree."""
     out = np.eye(4)
     x, y, z = rng.normal(0, 0.0015, 3)
@@ -198,7 +198,9 @@ def _recorded(rng, pose, turn, shift) -> np.ndarray:
     return out
 
 
-def scan_surface(rng, room: Room, solids: Packed, field: mesh.Field, light):
+def scan_surface(
+    rng: np.random.Generator, room: Room, solids: Packed, field: mesh.Field, light: Light
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The room as a scanner fused and people annotated it, in the room's frame.
 
     Returns xyz float64 [N, 3] metres, rgb uint8 [N, 3], NYU40 label uint16 [N] (0 = not annotated), faces int32 [T, 3].
@@ -226,7 +228,9 @@ def scan_surface(rng, room: Room, solids: Packed, field: mesh.Field, light):
     return xyz, rgb, label, s.faces
 
 
-def _write_ply(path: Path, xyz, rgb, faces, label=None) -> None:
+def _write_ply(
+    path: Path, xyz: np.ndarray, rgb: np.ndarray, faces: np.ndarray, label: np.ndarray | None = None
+) -> None:
     kinds = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("alpha", "u1")]
     if label is not None:
         kinds.append(("label", "<u2"))

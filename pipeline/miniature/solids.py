@@ -7,6 +7,9 @@ import numpy as np
 from hicl.pipeline.kernels.raster import BASIN, BOX, CYLINDER, ELLIPSOID, SHEET
 from hicl.pipeline.miniature.textures import Material
 
+Span = tuple[float, float]
+"""From and to, in metres."""
+
 
 @dataclass(frozen=True)
 class Solid:
@@ -42,35 +45,49 @@ def about_x(angle: float) -> np.ndarray:
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
-def _solid(kind, x, y, z, first, second, label, material, axes):
+def _solid(
+    kind: int,
+    x: Span,
+    y: Span,
+    z: Span,
+    first: float,
+    second: float,
+    label: int,
+    material: Material,
+    axes: np.ndarray | None,
+) -> Solid:
     (x0, x1), (y0, y1), (z0, z1) = x, y, z
     size = ((x1 - x0) / 2, (y1 - y0) / 2, (z1 - z0) / 2, first, second)
     centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2, (z0 + z1) / 2])
     return Solid(kind, centre, np.eye(3) if axes is None else axes, size, label, material)
 
 
-def block(x, y, z, label, material, radius=0.0, axes=None) -> Solid:
+def block(
+    x: Span, y: Span, z: Span, label: int, material: Material, radius: float = 0.0, axes: np.ndarray | None = None
+) -> Solid:
     """A box over the intervals x, y, z (metres), its edges rounded by `radius`."""
     radius = min(radius, 0.49 * (x[1] - x[0]), 0.49 * (y[1] - y[0]), 0.49 * (z[1] - z[0]))
     return _solid(BOX, x, y, z, radius, 0.0, label, material, axes)
 
 
-def drum(x, y, z, label, material, radius=0.0, axes=None) -> Solid:
+def drum(
+    x: Span, y: Span, z: Span, label: int, material: Material, radius: float = 0.0, axes: np.ndarray | None = None
+) -> Solid:
     """An upright elliptic cylinder that fills the intervals x, y, z."""
     return _solid(CYLINDER, x, y, z, radius, 0.0, label, material, axes)
 
 
-def egg(x, y, z, label, material, axes=None) -> Solid:
+def egg(x: Span, y: Span, z: Span, label: int, material: Material, axes: np.ndarray | None = None) -> Solid:
     """An ellipsoid that fills the intervals x, y, z."""
     return _solid(ELLIPSOID, x, y, z, 0.0, 0.0, label, material, axes)
 
 
-def sheet(x, y, z, label, material, amplitude, wavelength) -> Solid:
+def sheet(x: Span, y: Span, z: Span, label: int, material: Material, amplitude: float, wavelength: float) -> Solid:
     """A hanging wavy sheet that fills the intervals x and z; y is its mean thickness, before the waves."""
     return _solid(SHEET, x, y, z, amplitude, wavelength, label, material, None)
 
 
-def basin(x, y, z, label, material, wall) -> Solid:
+def basin(x: Span, y: Span, z: Span, label: int, material: Material, wall: float) -> Solid:
     """A tub, open at the top, with walls `wall` metres thick."""
     return _solid(BASIN, x, y, z, wall, 0.0, label, material, None)
 
@@ -92,9 +109,9 @@ class Packed:
     detail: np.ndarray
     gloss: np.ndarray
     glow: np.ndarray
-    shape: tuple = field(init=False)
+    shape: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "shape", (self.kind, self.centre, self.axes, self.size))
 
 

@@ -22,8 +22,10 @@ import argparse
 import json
 import logging
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,11 +45,14 @@ READ_SIZE = 352  # shorter side at which frames are read, 1.5 times their own
 WORD_RATE = 5.0
 HELD_OUT_SEED = 2 * FIRST_TEACHER_SEED
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": READ_SIZE, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
     "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
+
+Batch = tuple[np.ndarray, list[str], list[frozenset[str]]]
+"""Pictures uint8 [B, s, s, 3], captions, the names in them."""
 
 
 def collect(seed: int, rooms: int, frames: int, workers: int) -> list[Frames]:
@@ -58,7 +63,9 @@ def collect(seed: int, rooms: int, frames: int, workers: int) -> list[Frames]:
         return list(tqdm(todo, "rooms", total=rooms, unit="room", disable=None))
 
 
-def pair_loss(image: torch.Tensor, text: torch.Tensor, names: list[frozenset[str]], scale: torch.Tensor):
+def pair_loss(
+    image: torch.Tensor, text: torch.Tensor, names: list[frozenset[str]], scale: torch.Tensor
+) -> torch.Tensor:
     """Symmetric contrastive loss of B pairs whose targets are the overlaps of their names.
 
     image, text: float32 [B, d], unit length. scale: the temperature's inverse.
@@ -76,7 +83,7 @@ def pair_loss(image: torch.Tensor, text: torch.Tensor, names: list[frozenset[str
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def build(config: dict):
+def build(config: dict) -> Any:
     """The open_clip model for training on crops: as `config`, but for square images of CROP pixels."""
     import open_clip
 
@@ -99,15 +106,15 @@ def normalise(pictures: np.ndarray) -> torch.Tensor:
     return (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
-def batch(photographer: Photographer, seed: int, step: int, size: int):
-    """One batch: pictures uint8 [B, s, s, 3], captions, the names in them."""
+def batch(photographer: Photographer, seed: int, step: int, size: int) -> Batch:
+    """The batch of a step, by its number."""
     rng = np.random.default_rng([5, seed, step])
     shots = [photographer.shot(rng) for _ in range(size)]
     lines = [caption(rng, names) for _, names in shots]
     return np.stack([picture for picture, _ in shots]), [line for line, _ in lines], [used for _, used in lines]
 
 
-def batches(photographer: Photographer, seed: int, steps: int, size: int):
+def batches(photographer: Photographer, seed: int, steps: int, size: int) -> Iterator[Batch]:
     """`steps` batches, each drawn while the one before is learned from."""
     with ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(batch, photographer, seed, 0, size)
@@ -117,7 +124,7 @@ def batches(photographer: Photographer, seed: int, steps: int, size: int):
             yield ready
 
 
-def train(model, photographer: Photographer, seed: int, steps: int, size: int, peak: float) -> None:
+def train(model: Any, photographer: Photographer, seed: int, steps: int, size: int, peak: float) -> None:
     """AdamW with warm-up and cosine decay; the image tower in bfloat16."""
     import open_clip
 
@@ -154,7 +161,7 @@ def train(model, photographer: Photographer, seed: int, steps: int, size: int, p
     model.eval()
 
 
-def save(model, config: dict, out: Path) -> None:
+def save(model: torch.nn.Module, config: dict, out: Path) -> None:
     """Write the config and the weights (float16), positions stretched from the crop's grid to the one of READ_SIZE."""
     from safetensors.torch import save as to_bytes
 

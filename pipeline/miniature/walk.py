@@ -31,7 +31,7 @@ def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarra
     return pose
 
 
-def _stand(rng, room: Room, solids: Packed, wanted: np.ndarray) -> np.ndarray:
+def _stand(rng: np.random.Generator, room: Room, solids: Packed, wanted: np.ndarray) -> np.ndarray:
     """The first place between `wanted` and the middle of the room that has 30 cm of air round it."""
     middle = np.array([room.extent[0] / 2, room.extent[1] / 2, wanted[2]])
     steps = np.linspace(0, 1, 9)[:, None]

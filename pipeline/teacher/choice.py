@@ -41,12 +41,12 @@ class TeacherConfig:
 
     def absolute(self) -> "TeacherConfig":
         """The same with its files named for workers in other folders."""
-        files = {}
+        clip, weights = self.clip, self.weights
         if self.clip != MINIATURE and self.model_config:
-            files["clip"] = str(self.model_config.absolute())
+            clip = str(self.model_config.absolute())
         if self.weights != MINIATURE and self.weights_file:
-            files["weights"] = str(self.weights_file.absolute())
-        return replace(self, **files)
+            weights = str(self.weights_file.absolute())
+        return replace(self, clip=clip, weights=weights)
 
     def identity(self) -> dict:
         """What determines the teacher's output, for a fingerprint; cheap, without loading the model."""

@@ -6,6 +6,8 @@ this one keeps CLIP's own image normalisation, QuickGELU and layer norms (its `m
 GELU and eps 1e-6).
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -52,7 +54,7 @@ class Teacher:
         self._bf16 = bf16 if bf16 is not None else computes_bf16(self.device.type)
         self.batch = batch or (_GPU_BATCH if self.device.type == "cuda" else None)
         model, name, preprocessing = build(config)
-        self._model = model.requires_grad_(False).eval().to(self.device)
+        self._model: Any = model.requires_grad_(False).eval().to(self.device)  # has what open_clip gave it
         self._texts = TextTower(self._model, name)
         self._tower = towers.of(self._model.visual, name)
         side, patch = config.short_side or towers.short_side(self._model.visual), self._tower.patch

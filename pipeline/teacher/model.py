@@ -3,7 +3,9 @@
 import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -52,7 +54,8 @@ def _load_weights(model: torch.nn.Module, name: str, config: TeacherConfig) -> t
     import open_clip
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    weights, path, settings = config.weights, config.weights_file, {}
+    weights, path = config.weights, config.weights_file
+    settings: dict[str, Any] = {}
     if path is None:
         settings = open_clip.get_pretrained_cfg(name, weights) or {}
         if not settings:
@@ -86,7 +89,7 @@ def _download(settings: dict, name: str, tag: str) -> Path:
 
 
 @contextlib.contextmanager
-def _quiet_libraries():
+def _quiet_libraries() -> Iterator[None]:
     """open_clip warns of a model without weights yet, huggingface_hub prints each retry; we say it in one line."""
     loggers = [logging.getLogger(name) for name in ("", "huggingface_hub")]
     levels = [logger.level for logger in loggers]

@@ -12,11 +12,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hicl.errors import HiclError
 from hicl.pipeline.teacher.features import IMAGES_AT_ONCE, FeatureReader, Features
+
+if TYPE_CHECKING:  # a worker that asks a service loads no torch
+    import torch
+
+    from hicl.pipeline.teacher.clip import Teacher
 
 _READERS = 2  # so that one batch is copied and handed over while another is computed
 
@@ -35,7 +41,7 @@ class TeacherService:
     are many. Processes that don't share this one's `authkey`, as its children do, are turned away.
     """
 
-    def __init__(self, teacher):
+    def __init__(self, teacher: "Teacher"):
         """teacher: a `clip.Teacher`."""
         self._teacher, self._room = teacher, teacher.batch or IMAGES_AT_ONCE
         self._queue: deque[_Request] = deque()
@@ -55,7 +61,7 @@ class TeacherService:
             thread.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -85,6 +91,7 @@ class TeacherService:
             answer_challenge(connection, _authkey())
             connection.send(self._teacher.patches)
             while True:
+                answer: Features | HiclError
                 try:
                     answer = self._ask(connection.recv()).result()
                 except HiclError as error:
@@ -125,7 +132,8 @@ class TeacherService:
             if self._closed:
                 return []
             taken: list[_Request] = []
-            room, left = self._room, deque()
+            room = self._room
+            left: deque[_Request] = deque()
             for request in self._queue:
                 same = not taken or request.pixels.shape[1:] == taken[0].pixels.shape[1:]
                 if not taken or (same and len(request.pixels) <= room):
@@ -151,7 +159,7 @@ def feature_reader(address: str) -> Iterator[FeatureReader]:
             connection.send(pixels)
             return receive
 
-        def receive():
+        def receive() -> Any:
             try:
                 answer = connection.recv()
             except (EOFError, OSError):
@@ -171,7 +179,7 @@ def _authkey() -> bytes:
     return multiprocessing.current_process().authkey
 
 
-def _own_stream(device) -> contextlib.AbstractContextManager:
+def _own_stream(device: "torch.device") -> contextlib.AbstractContextManager:
     """A GPU's stream of its own, to be entered by one thread; nothing on a CPU."""
     if device.type != "cuda":
         return contextlib.nullcontext()

@@ -1,5 +1,7 @@
 """Words in the teacher's text space."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -9,7 +11,7 @@ from hicl.errors import HiclError
 class TextTower:
     """The text half of an open_clip model, and its tokenizer."""
 
-    def __init__(self, model: torch.nn.Module, name: str):
+    def __init__(self, model: Any, name: str):
         import open_clip
 
         self._model, self._tokenizer = model, open_clip.get_tokenizer(name)

@@ -6,7 +6,7 @@ through the same projection as the pooled vector, lands in the text's space at e
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,9 @@ from hicl.errors import HiclError
 if TYPE_CHECKING:
     from hicl.pipeline.teacher.readouts import ReadOut
 
+Visual = Any
+"""The image half of an open_clip model, whose parts torch.nn.Module's types don't tell."""
+
 
 class Tower(NamedTuple):
     """patch: pixels in a patch, (rows, columns). grid: (normalised images [B, 3, H, W], read-out) to [B, h, w, d]."""
@@ -24,7 +27,7 @@ class Tower(NamedTuple):
     grid: "Callable[[torch.Tensor, ReadOut], torch.Tensor]"
 
 
-def of(visual: torch.nn.Module, name: str) -> Tower:
+def of(visual: Visual, name: str) -> Tower:
     """The tower of an open_clip model. Raises `HiclError` where its architecture has no dense reading."""
     import open_clip
 
@@ -37,13 +40,13 @@ def of(visual: torch.nn.Module, name: str) -> Tower:
     raise HiclError(f"--clip {name}: a {type(visual).__name__} can't be read densely; use a ViT or an RN model")
 
 
-def short_side(visual: torch.nn.Module) -> int:
+def short_side(visual: Visual) -> int:
     """Pixels of the shorter side of the images that a tower was trained on."""
     size = visual.image_size
     return size if isinstance(size, int) else min(size)
 
 
-def _vit(visual: torch.nn.Module, x: torch.Tensor, read_out: "ReadOut") -> torch.Tensor:
+def _vit(visual: Visual, x: torch.Tensor, read_out: "ReadOut") -> torch.Tensor:
     x = visual.conv1(x)
     rows, columns = x.shape[-2:]
     cls = visual.class_embedding.expand(len(x), 1, -1)
@@ -60,7 +63,7 @@ def _vit(visual: torch.nn.Module, x: torch.Tensor, read_out: "ReadOut") -> torch
     return x.unflatten(1, (rows, columns))
 
 
-def _resnet(visual: torch.nn.Module, x: torch.Tensor, read_out: "ReadOut") -> torch.Tensor:
+def _resnet(visual: Visual, x: torch.Tensor, read_out: "ReadOut") -> torch.Tensor:
     x = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(x)))))
     rows, columns = x.shape[-2:]
     x, pool = x.flatten(2).transpose(1, 2), visual.attnpool

@@ -5,6 +5,7 @@ import pickle
 import re
 import zipfile
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -59,8 +60,8 @@ def read_weights(path: Path) -> State:
     except Exception as error:  # whatever the contents make torch, pickle and zipfile stumble over
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise HiclError(f"{path}: not a plain file of weights ({reason}); convert it to .safetensors") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else None
-    state = {k: v for k, v in state.items() if k not in _SIZES} if isinstance(state, dict) else {}
+    inner = state.get("state_dict", state) if isinstance(state, dict) else None
+    state = {k: v for k, v in inner.items() if k not in _SIZES} if isinstance(inner, dict) else {}
     if not state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
         raise HiclError(f"{path}: not a file of weights (expected a dictionary of tensors)")
     return {_WRAPPED.sub("", key): value for key, value in state.items()}
@@ -109,7 +110,8 @@ def _read_script(path: Path) -> State:
         (data,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]*/data\.pkl", name))
         with archive.open(_stored(archive, data)) as file:
             root = _unpickler(file, archive, data.removesuffix("data.pkl")).load()
-    state, todo, seen = {}, [("", root)], set()
+    state: State = {}
+    todo, seen = [("", root)], set()
     while todo:
         prefix, module = todo.pop()
         attributes = getattr(module, "attributes", None)
@@ -129,22 +131,22 @@ def _stored(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _unpickler(file, archive: zipfile.ZipFile, folder: str) -> pickle.Unpickler:
+def _unpickler(file: IO[bytes], archive: zipfile.ZipFile, folder: str) -> pickle.Unpickler:
     # All that a pickle can call is made here anew, so that what it may do to one of them ends with it.
     class Module:
-        def __setstate__(self, attributes):
+        def __setstate__(self, attributes: Any) -> None:
             self.attributes = attributes
 
-    def tensor(storage, offset, size, stride, *_):
+    def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
         return torch.as_strided(storage, size, stride, offset)
 
-    def first(value, *_):
+    def first(value: Any, *_: Any) -> Any:
         return value
 
     storages: dict[str, torch.Tensor] = {}
 
     class Unpickler(pickle.Unpickler):
-        def find_class(self, module, name):
+        def find_class(self, module: str, name: str) -> Any:
             if module == "__torch__" or module.startswith("__torch__."):
                 return Module
             if module == "torch" and name in _STORAGES:
@@ -156,7 +158,7 @@ def _unpickler(file, archive: zipfile.ZipFile, folder: str) -> pickle.Unpickler:
                 raise pickle.UnpicklingError(f"holds a {module}.{name}, which is no weight")
             return known[f"{module} {name}"]
 
-        def persistent_load(self, pid):
+        def persistent_load(self, pid: Any) -> torch.Tensor:
             _, dtype, key, _, count = pid
             if key not in storages:
                 content = np.frombuffer(archive.read(_stored(archive, f"{folder}data/{key}")), np.uint8)

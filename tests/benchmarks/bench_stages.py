@@ -10,14 +10,12 @@ unavoidable part.
 
 import argparse
 import io
+import itertools
 import json
 import os
-import struct
-import subprocess
 import sys
 import tempfile
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -28,17 +26,17 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
+import instead
 import reference
 from bench_bytes import TRAINING, forget, read_cache, read_npy, write_npy
-from rooms import COLOR, DEPTH, Room, attributes, scannet_sized, write_ply
+from rooms import COLOR, DEPTH, Room, attributes, scannet_sized, smooth_grids, write_ply, write_recording
 from table import HEAD, Machine, Stage, best_ms, print_stage
 
 from hicl.cache.reader import SceneReader
 from hicl.cache.writer import write_arrays
 from hicl.pipeline import normals, partition, refine, sampling
 from hicl.pipeline.datasets import ply
-from hicl.pipeline.datasets.scene import Camera
-from hicl.pipeline.datasets.sens import SensFile, write_sens
+from hicl.pipeline.datasets.sens import SensFile
 from hicl.pipeline.projection import Projector
 from hicl.pipeline.teacher import features
 from hicl.processes import keep_freed_memory
@@ -60,14 +58,7 @@ def sets(room: Room, machine: Machine, folder: Path, segmentators: list[Path]) -
         vertex, faces = ply.read_ply(mesh)
         np.save(out, partition.mesh_sets(ply.xyz(vertex, mesh), faces))
 
-    peers: dict[str, tuple[Callable, float]] = {}
-    for name, flags in (("C, -O3", ["-O3"]), ("C, -O0", ["-O0"])):
-        program = folder / name.replace(", ", "")
-        subprocess.run(["cc", *flags, Path(__file__).with_name("segmentator.c"), "-o", program, "-lm"], check=True)
-        peers[name] = (lambda program=program: subprocess.run([program, mesh, found], check=True), 1)
-    for program in segmentators:
-        command = [program.absolute(), mesh]
-        peers[program.name] = (lambda c=command: subprocess.run(c, check=True, stdout=subprocess.DEVNULL), 1)
+    peers = instead.segment_in_c(folder, mesh, found, segmentators)
     ours()
     peers["C, -O3"][0]()
     theirs = np.array(json.loads(found.read_text())["segIndices"])
@@ -96,16 +87,6 @@ def pairs(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     yield Stage("points to pixels", on, lambda: pairs_of(room), {"NumPy": (theirs, 1)}, limit)
 
 
-def smooth_grids(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Unit features float32 [n, h, w, d] that change from patch to patch about as CLIP's do."""
-    coarse = rng.standard_normal((n, 5, 7, WIDTH)).astype(np.float32)
-    rows = sampling.scores_at  # the same bilinear interpolation, channel by channel
-    pixel = np.stack(np.mgrid[: GRID[0], : GRID[1]], axis=-1).reshape(-1, 2).astype(np.uint16)
-    fine = np.stack([rows(view, pixel, GRID).reshape(*GRID, WIDTH) for view in coarse])
-    fine += 0.3 * rng.standard_normal(fine.shape).astype(np.float32)
-    return fine / np.linalg.norm(fine, axis=-1, keepdims=True)
-
-
 def scores(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     import torch
 
@@ -114,7 +95,7 @@ def scores(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     pixels = [pixel for _, pixel in pairs_of(room)]
-    grids = smooth_grids(len(pixels), rng)
+    grids = smooth_grids(len(pixels), GRID, WIDTH, rng)
     text = rng.standard_normal((CLASSES, WIDTH)).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     codes, scale = quantise(torch.from_numpy(grids))
@@ -125,11 +106,7 @@ def scores(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
         return [sampling.label_pixels(features.class_scores(c, s, text), pixel, size) for c, s, pixel in views]
 
     def dense(view: int) -> np.ndarray:
-        """Features in full resolution, sampled, scored: OpenScene's way."""
-        grid = torch.from_numpy(codes[view] * scale[view][..., None]).permute(2, 0, 1)[None]
-        full = torch.nn.functional.interpolate(grid, size, mode="bilinear", align_corners=False)[0]
-        row, column = torch.from_numpy(pixels[view].astype(np.int64)).T
-        return (full[:, row, column].T @ torch.from_numpy(text).T).numpy()
+        return instead.score_densely(codes[view] * scale[view][..., None], pixels[view], size, text)
 
     found = ours()
     for view in range(2):
@@ -147,44 +124,23 @@ def scores(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
 
 
 def clouds(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
-    from scipy.spatial import cKDTree
-
     def ours() -> tuple:
         index, distance = normals.neighbors(room.xyz, 16)
         return index, distance, normals.pca_normals(room.xyz, index)
 
-    def theirs() -> tuple:
-        distance, index = cKDTree(room.xyz).query(room.xyz, k=16)
-        near = room.xyz[index].astype(np.float64)
-        near -= near.mean(axis=1, keepdims=True)
-        return index, distance, np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))[1][:, :, 0]
-
     index, distance, normal = ours()
-    other_index, other_distance, other_normal = theirs()
+    other_index, other_distance, other_normal = instead.scipy_normals(room.xyz)
     assert np.allclose(distance, other_distance, rtol=1e-6, atol=0), "kNN: other distances than SciPy's"
     same = (np.sort(index, axis=1) == np.sort(other_index, axis=1)).all(axis=1)
     assert same.mean() > 0.999, "kNN: others than SciPy's, beyond ties"
     along = np.abs((normal * other_normal).sum(axis=1))[same]
     assert (along > 1 - 1e-5).mean() > 0.9999, "normals: others than eigh's"
-    peers = {"SciPy, eigh": (theirs, 1)}
-    open3d = _open3d(room.xyz)
+    peers = {"SciPy, eigh": (lambda: instead.scipy_normals(room.xyz), 1)}
+    open3d = instead.open3d_normals(room.xyz)
     if open3d:
         peers["Open3D"] = (open3d, 1)
     limit = machine.moving(room.xyz, index, distance, normal)
     yield Stage("kNN (16) + normals", f"{len(room.xyz):,} points", ours, peers, limit)
-
-
-def _open3d(xyz: np.ndarray) -> Callable | None:
-    try:
-        import open3d
-    except Exception:  # not installed, or without a library of the system's that it needs
-        return None
-
-    def estimate():
-        cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(xyz))
-        cloud.estimate_normals(open3d.geometry.KDTreeSearchParamKNN(16))
-
-    return estimate
 
 
 def voxels(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
@@ -199,16 +155,11 @@ def voxels(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
         coords, _, voxel_of_point = voxelise(room.xyz, 0.02)
         return coords, voxel_means(values, voxel_of_point, len(coords))
 
-    def by_unique() -> tuple:
-        cells = ((room.xyz.astype(np.float64) - room.xyz.min(axis=0)) / 0.02).astype(np.int64)
-        coords, voxel = np.unique(cells, axis=0, return_inverse=True)
-        sums = np.stack([np.bincount(voxel, column) for column in values.T.astype(np.float64)], axis=1)
-        return coords, sums / np.bincount(voxel)[:, None]
-
     low, high = room.xyz.min(axis=0), room.xyz.max(axis=0)
     made = PointToVoxel([0.02] * 3, [*low.tolist(), *(high + 0.02).tolist()], 6, len(values), 16)
     tensor = torch.from_numpy(values)
     coords, means = ours()
+    by_unique = partial(instead.voxels_by_unique, room.xyz, values, 0.02)
     others, other_means = by_unique()
     order = np.lexsort(coords.T[::-1])
     assert np.array_equal(coords[order], others), "voxels: others than np.unique's"
@@ -222,15 +173,6 @@ def votes(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     rng = np.random.default_rng(0)
     set_id = partition.mesh_sets(room.xyz, room.faces)
     n_sets = int(set_id.max()) + 1
-
-    def table(labels, group, add_at: bool):
-        if add_at:
-            counts = np.zeros((n_sets, CLASSES), np.int64)
-            np.add.at(counts, (group, labels), 1)
-        else:
-            counts = np.bincount(group * CLASSES + labels, minlength=n_sets * CLASSES).reshape(n_sets, CLASSES)
-        return counts.argmax(axis=1)[group]
-
     every, whole = np.arange(len(set_id), dtype=np.int32), np.array([0, len(set_id)])
     point = np.concatenate([point for point, _ in pairs_of(room)])
     indptr = np.cumsum([0, *(len(point) for point, _ in pairs_of(room))])
@@ -242,8 +184,8 @@ def votes(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
             return refine.vote(labels, points, bounds, set_id)
 
         def theirs(add_at, labels=labels, points=points, bounds=bounds):
-            views = zip(bounds[:-1], bounds[1:], strict=True)
-            return np.concatenate([table(labels[a:b].astype(int), set_id[points[a:b]], add_at) for a, b in views])
+            views = [(labels[a:b].astype(int), set_id[points[a:b]]) for a, b in itertools.pairwise(bounds)]
+            return np.concatenate([instead.vote_in_table(*view, (n_sets, CLASSES), add_at) for view in views])
 
         assert np.array_equal(ours(), theirs(True)) and np.array_equal(ours(), theirs(False)), "votes: others"
         peers = {"bincount": (lambda t=theirs: t(False), 1), "add.at": (lambda t=theirs: t(True), 1)}
@@ -251,62 +193,22 @@ def votes(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
         yield Stage(name, on, ours, peers, machine.moving(labels, points, set_id, labels))
 
 
-def read_official(path: Path, step: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A recording as ScanNet's own Python reader takes it (SensReader/python/SensorData.py): every frame is read and
-    unpacked byte by byte; then every `step`-th is decoded."""
-    frames = []
-    with open(path, "rb") as file:
-
-        def take(layout):
-            return struct.unpack(layout, file.read(struct.calcsize(layout)))
-
-        take("<I")
-        b"".join(take("c" * take("<Q")[0]))
-        for _ in range(4):
-            take("16f")
-        take("<2i")
-        _, _, width, height = take("<4I")
-        take("f")
-        (count,) = take("<Q")
-        for _ in range(count):
-            take("16f")
-            take("<2Q")
-            color_bytes, depth_bytes = take("<2Q")
-            frames.append((b"".join(take("c" * color_bytes)), b"".join(take("c" * depth_bytes))))
-    decoded = []
-    for color, depth in frames[::step]:
-        image = np.asarray(Image.open(io.BytesIO(color)))
-        decoded.append((image, np.frombuffer(zlib.decompress(depth), np.uint16).reshape(height, width)))
-    return decoded
-
-
 def recordings(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
-    color = Camera(1169, 1167, 646, 490, 968, 1296)
-    depth = Camera(577, 578, 319, 239, 480, 640)
-    rng = np.random.default_rng(0)
     path, count, step = folder / "room.sens", 200, 20
-    frames = []
-    for i in range(count):
-        measured = np.kron(room.depth[i % len(room.depth)], np.ones((2, 2), np.float32))
-        shade = np.clip(255 - 60 * measured, 0, 255).astype(np.uint8)
-        image = Image.fromarray(shade).resize((color.width, color.height)).convert("RGB")
-        noisy = np.asarray(image) + rng.integers(-12, 13, (color.height, color.width, 3))
-        buffer = io.BytesIO()
-        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
-        frames.append((buffer.getvalue(), (1000 * measured).astype(np.uint16), np.eye(4, dtype=np.float32)))
-    write_sens(path, color, depth, frames)
+    images = write_recording(room, path, count)
 
     def ours() -> list:
         recording = SensFile(path)
         return [(recording.color(i), recording.depth(i)) for i in range(0, len(recording), step)]
 
-    for (image, measured), (other_image, other) in zip(ours(), read_official(path, step), strict=True):
+    for (image, measured), (other_image, other) in zip(ours(), instead.read_official(path, step), strict=True):
         assert np.array_equal(image, other_image) and np.allclose(1000 * measured, other, atol=1e-3), ".sens: differ"
-    chosen = [frame[0] for frame in frames[::step]]
+    chosen = images[::step]
     library = best_ms(lambda: [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in chosen], 3)
     on = f"{count} frames 1296x968, {path.stat().st_size / 1e6:.0f} MB, every {step}th"
     limit = ("JPEGs by Pillow alone", library)
-    yield Stage(".sens, index and decode", on, ours, {"official": (lambda: read_official(path, step), 1)}, limit)
+    peers = {"official": (lambda: instead.read_official(path, step), 1)}
+    yield Stage(".sens, index and decode", on, ours, peers, limit)
 
 
 def reads(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
@@ -354,13 +256,8 @@ def teachers(room: Room, machine: Machine, folder: Path) -> Iterator[Stage]:
     tokens = 14 * 14 + 1
     flops = 2.0 * count * 12 * tokens * (12 * 768**2 + 2 * tokens * 768)
     on = f"{count} images 224x224, ViT-B/16, dense"
-    yield Stage(
-        "teacher",
-        on,
-        lambda: teacher.encode_images(images),
-        {"open_clip, pooled": (pooled, 1)},
-        machine.multiplying(flops),
-    )
+    peers = {"open_clip, pooled": (pooled, 1)}
+    yield Stage("teacher", on, lambda: teacher.encode_images(images), peers, machine.multiplying(flops))
 
 
 STAGES: dict[str, Callable[..., Iterator[Stage]]] = {

@@ -1,13 +1,17 @@
 """A room of ScanNet's size for benchmarks: one of the miniature's, meshed finer, and a walk of 100 frames in it."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from PIL import Image
 
 from hicl.cache.schema import STAGES
+from hicl.pipeline import sampling
 from hicl.pipeline.datasets.scene import Camera
+from hicl.pipeline.datasets.sens import write_sens
 from hicl.pipeline.miniature import mesh, scan
 from hicl.pipeline.miniature.render import draw_light, look, measure_depth, photograph
 from hicl.pipeline.miniature.rooms import build_room
@@ -58,3 +62,31 @@ def attributes(arrays: dict[str, np.ndarray]) -> dict:
 def write_ply(room: Room, path: Path) -> None:
     """The room's mesh as ScanNet's files are."""
     scan._write_ply(path, room.xyz, room.rgb, room.faces)
+
+
+def smooth_grids(n: int, grid: tuple[int, int], width: int, rng: np.random.Generator) -> np.ndarray:
+    """Unit features float32 [n, h, w, d] that change from patch to patch about as CLIP's do."""
+    coarse = rng.standard_normal((n, 5, 7, width)).astype(np.float32)
+    rows = sampling.scores_at  # the same bilinear interpolation, channel by channel
+    pixel = np.stack(np.mgrid[: grid[0], : grid[1]], axis=-1).reshape(-1, 2).astype(np.uint16)
+    fine = np.stack([rows(view, pixel, grid).reshape(*grid, width) for view in coarse])
+    fine += 0.3 * rng.standard_normal(fine.shape).astype(np.float32)
+    return fine / np.linalg.norm(fine, axis=-1, keepdims=True)
+
+
+def write_recording(room: Room, path: Path, count: int) -> list[bytes]:
+    """A .sens of `count` frames of ScanNet's size; returns their JPEGs."""
+    color = Camera(1169, 1167, 646, 490, 968, 1296)
+    depth = Camera(577, 578, 319, 239, 480, 640)
+    rng = np.random.default_rng(0)
+    frames = []
+    for i in range(count):
+        measured = np.kron(room.depth[i % len(room.depth)], np.ones((2, 2), np.float32))
+        shade = np.clip(255 - 60 * measured, 0, 255).astype(np.uint8)
+        image = Image.fromarray(shade).resize((color.width, color.height)).convert("RGB")
+        noisy = np.asarray(image) + rng.integers(-12, 13, (color.height, color.width, 3))
+        buffer = io.BytesIO()
+        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
+        frames.append((buffer.getvalue(), (1000 * measured).astype(np.uint16), np.eye(4, dtype=np.float32)))
+    write_sens(path, color, depth, frames)
+    return [jpeg for jpeg, _, _ in frames]

@@ -26,7 +26,7 @@ from formats import (
 )
 
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline.datasets import scannet
+from hicl.pipeline.datasets import scannet, scannet_splits
 from hicl.pipeline.datasets.scene import Camera
 
 NAME = "scene0191_00"
@@ -322,15 +322,15 @@ def test_no_recording(tmp_path):
 def test_the_official_split():
     known = {"scene0568_00": "val", "scene0707_00": "test", "scene0191_00": "train", "scene0000_00": "train",
              "scene0806_00": "test", "scene0704_01": "val", "scene0706_00": "train"}  # fmt: skip
-    assert {name: scannet.official_split(name) for name in known} == known
+    assert {name: scannet_splits.official_split(name) for name in known} == known
     # The rooms of the 312 scans in the official scannetv2_val.txt, ascending; the list itself isn't ours to ship.
-    val = [room for room in range(807) if scannet.official_split(f"scene{room:04d}_00") == "val"]
+    val = [room for room in range(807) if scannet_splits.official_split(f"scene{room:04d}_00") == "val"]
     assert len(val) == 142
     digest = hashlib.sha256(" ".join(map(str, val)).encode()).hexdigest()
     assert digest == "07b219a6d24c5a2b8e7d251831889434f75d25be17eb0c9176a31c1eb0972283"
     for odd in ("kitchen", "scene0000", "scene0000_00.ply", "scene00000_00"):
         with pytest.raises(HiclError, match=odd):
-            scannet.official_split(odd)
+            scannet_splits.official_split(odd)
 
 
 def test_splits(tmp_path):
