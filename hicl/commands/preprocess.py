@@ -104,7 +104,7 @@ def _preprocess(name: str) -> Callable:
             for doubt in doubts:
                 say(f"  {scene}: {doubt}")
         _end(summary)
-        say(following.preprocess(out, source.dataset, root))
+        say(following.preprocess(out, source.dataset, root, config, given))
 
     preprocess.__doc__ = dataset.__doc__.splitlines()[0]
     return preprocess
