@@ -146,6 +146,7 @@ def check(
 ) -> None:
     """Verify every byte and value of a cache, and name the scenes to make again; exit code 1 if there are any."""
     from hicl.cache.check import check, remove_scenes
+    from hicl.commands import following
 
     sound, damaged = check(cache, show=True)
     for reason in damaged.values():
@@ -155,7 +156,8 @@ def check(
         remove_scenes(cache, list(damaged))
         say("removed; next: the `hicl preprocess` that made them makes them again")
     elif damaged:
-        say(f"next: hicl check {cache} --remove, then the `hicl preprocess` that made them makes them again")
+        then = following.command("check", cache, "--remove")
+        say(f"{then}, then the `hicl preprocess` that made them makes them again")
     if damaged:
         raise typer.Exit(1)
 
