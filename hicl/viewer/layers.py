@@ -13,6 +13,7 @@ from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.cache.store import is_url
 from hicl.clouds import near_zero, read_cloud
+from hicl.config import updated
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.picture import class_colors, heat, set_colors
 from hicl.upright import axis, upright
@@ -292,12 +293,12 @@ def read_images(cache: CacheReader, scene: SceneReader, root: Path) -> dict[int,
     from PIL import Image
 
     from hicl.pipeline.datasets import rgbd, scannet
-    from hicl.pipeline.datasets.scene import Readings
 
     if cache.dataset == "rgbd":
-        settings = scene.attributes["settings"]
-        readings = Readings(*(settings[name] for name in ("depth_scale", "poses", "axes")))
-        scans = rgbd.find_scenes(root, readings=readings)
+        made = scene.attributes["settings"]
+        made = {key: made[key] for key in ("depth_scale", "poses", "axes") if key in made}
+        settings = updated(rgbd.Settings(), made, f"{cache.path}: scene {scene.id}: settings")
+        scans = rgbd.find_scenes(root, readings=settings.readings)
     elif cache.dataset in ("scannet", "miniature"):
         scans = [scan for scan, _ in scannet.find_scenes(root)[0]]
     else:
