@@ -102,7 +102,7 @@ upgrade-check: $(WORK)/uv/bin/uv
 	rm -rf $(NEWEST) && mkdir -p $(NEWEST)
 	$(MAKE) --no-print-directory lock LOCK=$(NEWEST)/lock.txt
 	@PYTHON="$(PYTHON)" UV="$<" sh setup/install.sh $(NEWEST)/venv test $(NEWEST)/lock.txt
-	@echo "upgrade-check: newer than in setup/lock.txt are"; diff -U 0 setup/lock.txt $(NEWEST)/lock.txt | grep '^[-+][a-z]'
+	@echo "upgrade-check: newer than in setup/lock.txt are"; diff -U 0 setup/lock.txt $(NEWEST)/lock.txt | grep '^[-+][a-z]' || echo none
 	$(NEWEST)/venv/bin/python -m pytest -rfE || { echo "the tests named above fail with the newer versions"; exit 1; }
 	@echo "upgrade-check: the tests pass with the newest versions; make lock UPGRADE=1 takes them"
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,8 +45,8 @@ def _freshly_opened(location: str | Path) -> Iterator[CacheReader]:
     if not is_url(location):
         yield open_cache(location)
         return
-    with tempfile.TemporaryDirectory(prefix="hicl-") as folder:
-        yield open_cache(location, Path(folder))
+    with open_store(location).workplace() as folder:  # what a kill leaves of it goes with the next
+        yield open_cache(location, folder / "mirror")
 
 
 def _listed(cache: CacheReader) -> list[str]:

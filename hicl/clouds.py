@@ -45,7 +45,7 @@ def read_cloud(path: Path, voxel_size: float, scale: float | None = None) -> Clo
     points = ply.xyz(vertex, path, np.float64) * (scale or 1)
     _assert_extent(points, voxel_size, path)
     far = np.abs(points).max()
-    single = all(vertex[axis].dtype == np.float32 for axis in "xyz")
+    single = all(vertex[axis].dtype.str[1:] == "f4" for axis in "xyz")  # in either byte order
     if single and np.spacing(np.float32(far / (scale or 1))) * (scale or 1) > voxel_size / 4:
         raise HiclError(
             f"{path}: coordinates up to {far:.4g} m as 32-bit floats, too coarse for voxels of {voxel_size} m;"

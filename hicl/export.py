@@ -10,8 +10,8 @@ def export(cache_path: str | Path, scene_id: str | None, out: Path, run: Path | 
     """Write a scene's points with a class each as a binary PLY, and return a line that says so.
 
     The class is what the voted pseudo-labels say (255 where no camera saw a point), or, with a trained run, what its
-    network says. Properties: x y z in metres, in
-    the scan's own frame, red green blue of the class, label; the comments name the classes.
+    network says. Properties: x y z in metres, in the scan's own frame, red green blue of the class, label; the comments
+    name the classes.
     Raises `HiclError`.
     """
     from hicl.pipeline.picture import class_colors

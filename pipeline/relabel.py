@@ -5,16 +5,16 @@ the cache, byte for byte, that `hicl preprocess` makes with the same words.
 """
 
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hicl.cache.opening import open_cache
 from hicl.cache.writer import CacheWriter
-from hicl.config import settings_of
+from hicl.config import settings_of, updated
 from hicl.devices import checked_device
 from hicl.errors import HiclError
-from hicl.pipeline import fingerprint
+from hicl.pipeline import datasets, fingerprint
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.job import Extent, Job, Summary, load_teacher
@@ -66,9 +66,12 @@ def relabel(
             if attributes.get("teacher") != identity:
                 summary.failed[scene] = f"{path}: scene {scene}: seen by another teacher; preprocess it again"
                 continue
-            settings = attributes["settings"] | ({"vote": vote} if vote else {})
-            shared = {setting.key for setting in settings_of(PreprocessConfig)}
-            config = PreprocessConfig(**{key: value for key, value in settings.items() if key in shared})
+            try:
+                config = _settings(cache.dataset, attributes["settings"], f"{path}: scene {scene}: settings")
+            except HiclError as error:
+                summary.failed[scene] = str(error)
+                continue
+            config = replace(config, vote=vote or config.vote)
             wanted = attributes["stages"] | fingerprint.relabelled(attributes["stages"], config, text_fingerprint)
             if wanted == attributes["stages"]:
                 summary.unchanged.append(scene)
@@ -98,11 +101,18 @@ def relabel(
     return summary
 
 
+def _settings(dataset: str, recorded: dict, where: str) -> PreprocessConfig:
+    """Those that a scene was made with, its data set's own too: they are recorded again. Raises `HiclError`."""
+    kind = datasets.load(dataset).Settings if dataset in datasets.DATASETS else PreprocessConfig
+    known = {setting.key for setting in settings_of(kind)}
+    return updated(kind(), {k: v for k, v in recorded.items() if k in known and v is not None}, where)
+
+
 def _identity(published: dict[str, dict], text_fingerprint: str, teacher: TeacherConfig) -> dict | None:
     """What the teacher of a cache's current scenes was asked for; with none left, as after a break, of any scene."""
     model = teacher.identity()
     for scene in sorted(published.values(), key=lambda scene: scene["stages"]["text"] != text_fingerprint):
         identity = scene.get("teacher")
-        if identity and all(identity[key] == model[key] for key in ("clip", "weights")):
+        if identity and all(identity.get(key) == model[key] for key in ("clip", "weights")):
             return identity
     return None

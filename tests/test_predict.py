@@ -139,6 +139,9 @@ def test_surveyors_coordinates_keep_their_digits(model, tmp_path):
     coarse = Cloud((cloud.xyz + origin).astype(np.float32), cloud.rgb)
     with pytest.raises(HiclError, match="32-bit floats, too coarse for voxels of 0.1 m"):
         predict_file(_write(tmp_path / "coarse.ply", coarse), model, tmp_path / "out.ply")
+    PlyData(PlyData.read(str(tmp_path / "coarse.ply")).elements, byte_order=">").write(str(tmp_path / "big.ply"))
+    with pytest.raises(HiclError, match="32-bit floats, too coarse"):
+        predict_file(tmp_path / "big.ply", model, tmp_path / "out.ply")
 
 
 def test_names_need_not_be_ascii_nor_the_disk_have_room(model, tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
 """ScanNet's protocol: predict every vertex of every validation scan, count against the true labels.
 
 ScanNet `BenchmarkScripts/3d_evaluation/evaluate_semantic_label.py`: vertices without a true label don't count. Argmax
-over the classes alone; CLIP2Scene adds a logit fixed at 0 for "unlabelled", and counts a
-vertex that chooses it as wrong.
+over the classes alone; CLIP2Scene adds a logit fixed at 0 for "unlabelled", and counts a vertex that chooses it as
+wrong.
 """
 
 import json

@@ -2,10 +2,12 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.pipeline import datasets
+from hicl.pipeline.config import option
 
 
 def command(*words: str | Path) -> str:
@@ -20,11 +22,14 @@ def miniature(root: Path) -> str:
     )
 
 
-def preprocess(cache: str, dataset: str, root: Path) -> str:
-    """After `hicl preprocess`: the split that is missing, else training."""
+def preprocess(cache: str, dataset: str, root: Path, config: Path | None, given: dict[str, Any]) -> str:
+    """After `hicl preprocess` with a file of settings and those given: the split that is missing, else training."""
     splits = open_cache(cache).splits()
-    if splits == ["train"] and dataset in datasets.DATASETS and hasattr(datasets.load(dataset).Settings, "split"):
-        return command("preprocess", dataset, "--root", root, "--out", cache, "--split", "val")
+    if splits == ["train"] and given.get("split") == "train":
+        words = ["--config", config] if config else []
+        for key, value in (given | {"split": "val"}).items():  # with other classes, say, the first half would be stale
+            words += [option(key), value] if value is not None else []
+        return command("preprocess", dataset, "--root", root, "--out", cache, *words)
     if "train" not in splits:
         return command("report", "labels", "--cache", cache)
     return _training(cache, dataset)

@@ -109,7 +109,7 @@ def _preprocess(name: str) -> Callable:
             for doubt in doubts:
                 say(f"  {scene}: {doubt}")
         _end(summary)
-        say(following.preprocess(out, source.dataset, root))
+        say(following.preprocess(out, source.dataset, root, config, given))
 
     preprocess.__doc__ = (dataset.__doc__ or "").partition("\n")[0]
     return preprocess
@@ -151,6 +151,7 @@ def check(
 ) -> None:
     """Verify every byte and value of a cache, and name the scenes to make again; exit code 1 if there are any."""
     from hicl.cache.check import check, remove_scenes
+    from hicl.commands import following
 
     sound, damaged = check(cache, show=True)
     for reason in damaged.values():
@@ -160,7 +161,8 @@ def check(
         remove_scenes(cache, list(damaged))
         say("removed; next: the `hicl preprocess` that made them makes them again")
     elif damaged:
-        say(f"next: hicl check {cache} --remove, then the `hicl preprocess` that made them makes them again")
+        then = following.command("check", cache, "--remove")
+        say(f"{then}, then the `hicl preprocess` that made them makes them again")
     if damaged:
         raise typer.Exit(1)
 

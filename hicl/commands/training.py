@@ -103,7 +103,7 @@ def evaluate(
         typer.echo(f"written: {figures.confusion(scores, run / f'confusion-{split}.png')}")
     except HiclError as missing:
         typer.echo(f"no picture: {missing}")
-    typer.echo(following.evaluate(cache, model))
+    typer.echo(following.evaluate(cache, run))
 
 
 def table2(

@@ -1,12 +1,12 @@
 """The cameras that saw a scene, and thumbnails of what they saw."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hicl.cache.reader import CacheReader, SceneReader
+from hicl.config import settings_of, updated
 from hicl.errors import FrameError, HiclError
 
 _MADE = "the folder the cache was made from"
@@ -44,17 +44,16 @@ def read_images(cache: CacheReader, scene: SceneReader, root: Path) -> dict[int,
     """
     from PIL import Image
 
-    from hicl.pipeline.datasets import rgbd, scannet
-    from hicl.pipeline.datasets.scene import Readings, Scene
+    from hicl.pipeline import datasets
+    from hicl.pipeline.datasets.scene import Scene
 
-    if cache.dataset == "rgbd":
-        settings = scene.attributes["settings"]
-        readings = Readings(*(settings[name] for name in ("depth_scale", "poses", "axes")))
-        scans: Sequence[Scene] = rgbd.find_scenes(root, readings=readings)
-    elif cache.dataset in ("scannet", "miniature"):
-        scans = [scan for scan, _ in scannet.find_scenes(root)[0]]
-    else:
+    if cache.dataset not in datasets.DATASETS:
         raise HiclError(f"--root {root}: no reader for frames of data set {cache.dataset!r}; leave the option out")
+    dataset = datasets.load(cache.dataset)
+    known = {setting.key for setting in settings_of(dataset.Settings)} - {"teacher"}  # nothing is labelled here
+    made = {key: value for key, value in scene.attributes["settings"].items() if key in known and value is not None}
+    settings = updated(dataset.Settings(), made, f"{cache.path}: scene {scene.id}: settings")
+    scans: list[Scene] = [scan for scan, _ in dataset.source(root, settings).scenes]
     scan = next((scan for scan in scans if scan.id == scene.id), None)
     if scan is None:
         raise HiclError(f"--root {root}: no scan {scene.id} there; give {_MADE}")

@@ -27,7 +27,7 @@ from hicl.pipeline.datasets import nyu40, ply
 from hicl.pipeline.datasets.frames import FrameFolder
 from hicl.pipeline.datasets.images import label_classes
 from hicl.pipeline.datasets.namings import EXPECTED, entries, list_frames, why_none
-from hicl.pipeline.datasets.scene import Camera, Frame, Points, Readings, Scene, Source
+from hicl.pipeline.datasets.scene import AXES, POSES, Camera, Frame, Points, Readings, Scene, Source
 
 _FARTHEST = 65_536.0  # metres: beyond, 32-bit floats step by 8 mm
 TRAINING = ("--epochs", "500", "--set", "stream.voxel_size=0.05")
@@ -39,20 +39,21 @@ class Settings(PreprocessConfig):
     """An own scan's."""
 
     depth_scale: float = setting(1000.0, "Units of depth images a metre", above=0)
-    poses: str = setting("camera-to-world", "What poses are", choices=("camera-to-world", "world-to-camera"))
-    axes: str = setting(
-        "opencv", "Camera axes: y down and z ahead, or opengl: y up and z behind", choices=("opencv", "opengl")
-    )
+    poses: str = setting("camera-to-world", "What poses are", choices=POSES)
+    axes: str = setting("opencv", "Camera axes: y down and z ahead, or opengl: y up and z behind", choices=AXES)
     into_split: str = setting("train", "Split that the scenes go into; `hicl train` learns from train", recorded=False)
+
+    @property
+    def readings(self) -> Readings:
+        return Readings(self.depth_scale, self.poses, self.axes)
 
 
 def source(root: Path, settings: Settings) -> Source:
     """The scenes below a root. Raises `HiclError` as `find_scenes`."""
     classes = parse_classes(settings.classes).names if settings.classes else nyu40.CLASSES
     notes: list[str] = []
-    readings = Readings(settings.depth_scale, settings.poses, settings.axes)
     truth = Truth(classes, settings.label_ids)
-    scenes = find_scenes(root, settings.frame_step or 1, readings, truth, notes.append)
+    scenes = find_scenes(root, settings.frame_step or 1, settings.readings, truth, notes.append)
     own = [(scene, settings.into_split) for scene in scenes]
     return Source("rgbd", root, own, truth_classes(scenes), classes, tuple(notes))
 

@@ -33,7 +33,7 @@ def root(tmp_path):
 def made(root, teacher):
     def make(out, classes, **settings):
         source = Source("rgbd", root, [(scene, "test") for scene in rgbd.find_scenes(root)], ())
-        config = PreprocessConfig(**(teacher | settings))
+        config = rgbd.Settings(**(teacher | settings))
         preprocess(source, out, config, classes, 1, "cpu", say=lambda _: None)
         return out
 
