@@ -11,7 +11,7 @@ BLOCK = 64  # points a block: enough to fill vectors, few enough to be near each
 
 @kernel
 def _spread(value):
-    """The lowest 10 bits of `value`, two zeros between each and the next."""
+    """The lowest 8 bits of `value`, two zeros between each and the next."""
     value = (value | (value << np.uint32(16))) & np.uint32(0x030000FF)
     value = (value | (value << np.uint32(8))) & np.uint32(0x0300F00F)
     value = (value | (value << np.uint32(4))) & np.uint32(0x030C30C3)
@@ -35,7 +35,7 @@ def curve_keys(xyz):
             for axis in range(3):
                 low[axis] = min(low[axis], xyz[i, axis])
                 high[axis] = max(high[axis], xyz[i, axis])
-    scale = 1023.0 / max(high[0] - low[0], high[1] - low[1], high[2] - low[2], 1e-30)
+    scale = 255.0 / max(high[0] - low[0], high[1] - low[1], high[2] - low[2], 1e-30)
     for m in range(count):
         keys[m] = 0
         for axis in range(3):
