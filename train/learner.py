@@ -7,6 +7,7 @@ import torch
 
 from hicl.devices import computes_bf16
 from hicl.errors import HiclError
+from hicl.processes import keep_freed_memory
 from hicl.train import checkpoint, losses, minkunet
 from hicl.train.config import EXPERIMENTS, Config, phase_epochs
 from hicl.train.correlation import CorrelationHead, across_scenes, within_scenes
@@ -25,6 +26,8 @@ class Learner:
 
     def __init__(self, config: Config, text: torch.Tensor, group: Group):
         self.config, self.group = config, group
+        if group.device.type == "cpu":
+            keep_freed_memory()  # a step makes the same arrays as the one before
         self.experiment = EXPERIMENTS[config.experiment]
         self.attention_epoch, self.feedback_epoch = phase_epochs(config.schedule)
         self.text = text.to(group.device)
