@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from hicl.errors import HiclError
+from hicl.processes import keep_freed_memory
 from hicl.train import checkpoint, minkunet
 from hicl.train.config import Config
 from hicl.train.distributed import Group
@@ -25,6 +26,8 @@ class Learner:
 
     def __init__(self, config: Config, text: torch.Tensor, group: Group):
         self.config, self.group = config, group
+        if group.device.type == "cpu":
+            keep_freed_memory()  # a step makes the same arrays as the one before
         self.text = text.to(group.device)
         width = text.shape[1]
         # A seed of its own for each module: the network starts equal in all five experiments.

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/bench_train.py                     rooms of ScanNet's size, --preset scannet
     python tests/benchmarks/bench_train.py --preset miniature  rooms of the miniature's size
+    python tests/benchmarks/bench_train.py --vs-spconv         on a CPU, every step by spconv's Native algorithm as well
 
 ScanNet's 120 epochs are 144,000 scene visits; half an hour for them is 80 scenes/s. The last line says what share of
 that was reached here, and the lines above what holds it back.
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from synthetic_rooms import make_cache
 
 from hicl.cache.opening import open_cache
-from hicl.train import distributed, stream
+from hicl.train import distributed, minkunet, stream
 from hicl.train.config import load
 from hicl.train.kernels import label_histogram, voxelise, warm_up
 from hicl.train.learner import Learner
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=-1, help="default: all cores but one")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--vs-spconv", action="store_true", help="only compare the CPU's convolutions with spconv's")
     parser.add_argument("--set", action="append", default=[], help="key=json value")
     args = parser.parse_args()
 
@@ -81,7 +83,10 @@ def main() -> None:
         _bench_scene(cache, source, config)
         plan = [step for epoch in range(10_000) for step in _plan(source, config, epoch)][: steps + 3]
         learner = Learner(config, torch.from_numpy(cache.text.copy()), group)
-        _bench_steps(learner, source, plan, gpu)
+        if args.vs_spconv:
+            _compare(learner, stream.make_batch(cache, source, *plan[0]), steps)
+        else:
+            _bench_steps(learner, source, plan, gpu)
 
 
 def _plan(source, config, epoch):
@@ -103,6 +108,24 @@ def _bench_scene(cache, source, config) -> None:
         print(f"  histogram, {views} views   {timed(lambda a=arguments: label_histogram(*a), 5):8.2f} ms")
     ms = timed(lambda: stream.make_batch(cache, source, 0, [0]), 5)
     print(f"  whole sample         {ms:8.2f} ms, so {1000 / ms:.0f} scenes/s and worker")
+
+
+def _compare(learner, batch, steps) -> None:
+    """The same batch by our convolutions and by spconv's, in turn, from the same weights."""
+    begin = {name: tensor.clone() for name, tensor in learner.modules["net"].state_dict().items()}
+    ways = {"ours": minkunet.convolve, "spconv's Native": lambda layer, x: layer(x)}
+    times, losses = {name: [] for name in ways}, {}
+    for _ in range(steps + 1):  # the first warms up
+        for name, minkunet.convolve in ways.items():
+            learner.modules["net"].load_state_dict(begin)
+            start = time.process_time()
+            losses.setdefault(name, learner.step(batch)["ce"])
+            times[name].append(time.process_time() - start)
+    minkunet.convolve = ways["ours"]
+    ours, theirs = (np.array(values[1:]) for values in times.values())
+    print(f"the first step's L_ce: {', '.join(f'{losses[name]:.6f} {name}' for name in ways)}")
+    print(f"a step of {sum(batch.voxels)} voxels, processor time: {1000 * ours.min():.0f} ms with ours,"
+          f" {1000 * theirs.min():.0f} with spconv's Native; median ratio {np.median(ours / theirs):.2f}")  # fmt: skip
 
 
 def _bench_steps(learner, source, plan, gpu) -> None:
