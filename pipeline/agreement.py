@@ -28,6 +28,9 @@ _DEPTH_SCALES = (
     6553.5,
     10_000.0,
 )  # millimetres, Matterport3D, TUM, Replica's renderings, 0.1 mm
+# Units of a surface, and its extents that they are tried at: it would be 1 to 10 m large, or more. A smaller
+# one would shrink to a dot, that cameras see or not by luck.
+_UNITS = ("centimetres", 1e-2, 100, 1000), ("millimetres", 1e-3, 1000, np.inf)
 
 
 class Seen(NamedTuple):
@@ -75,7 +78,7 @@ def likely_cause(scene: Scene, xyz: np.ndarray | None, max_gap: float) -> str:
     now = scene.readings or Readings()
     tried = {
         way_out: _pairs(scene, cloud, _reread(scene, frames, now, reading, cloud is None), max_gap)
-        for way_out, reading, cloud in _readings(now, surface, scene.readings is not None)
+        for way_out, reading, cloud in _readings(now, surface, scene.origin, scene.readings is not None)
     }
     as_it_is = tried.pop("")
     best = max(tried, key=tried.__getitem__, default="")
@@ -84,7 +87,8 @@ def likely_cause(scene: Scene, xyz: np.ndarray | None, max_gap: float) -> str:
     if xyz is None:
         return "no other reading fits: do the poses belong to these frames? Or the frames hardly overlap"
     return (
-        "no other reading fits: is the surface in another frame than the poses, or not in metres? Or few frames see it"
+        "no other reading fits: is the surface in another frame than the poses, or one of them not in metres? Or few "
+        "frames see it"
     )
 
 
@@ -99,7 +103,7 @@ def _some_frames(scene: Scene) -> Iterator[Frame]:
 
 
 def _readings(
-    now: Readings, surface: np.ndarray | None, may_choose: bool
+    now: Readings, surface: np.ndarray | None, origin: np.ndarray, may_choose: bool
 ) -> Iterator[tuple[str, Readings, np.ndarray | None]]:
     """(what to tell the user, reading of the frames, surface); of the present one nothing is told. may_choose: whether
     the user has a say in how the frames are read, or their format has it all."""
@@ -114,6 +118,11 @@ def _readings(
         for name, turn in _turns():
             told = f"the surface fits when its (x, y, z) are taken as {name}: write it in the frame of the poses"
             yield told, now, np.ascontiguousarray(surface @ turn.T)
+        extent = np.ptp(surface, axis=0).max()
+        for unit, metres, least, most in _UNITS:
+            if least < extent <= most:
+                scaled = ((surface + origin) * metres - origin).astype(np.float32)
+                yield f"the surface fits when it is in {unit}: write it in metres", now, scaled
 
 
 def _reread(scene: Scene, frames: list[Frame], now: Readings, reading: Readings, alone: bool) -> list[Frame]:

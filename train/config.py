@@ -165,7 +165,7 @@ PRESETS = {
 }
 
 # What may differ between a run and its continuation: how it is computed, not what.
-FREE_ON_RESUME = ("threads", "stream.workers", "stream.prefetch", "optim.save_every")
+FREE_ON_RESUME = ("threads", "stream.workers", "stream.prefetch", "optim.save_every", "schedule.evaluate_every")
 
 
 def load(preset: str = "miniature", file: Path | None = None, overrides: dict[str, object] | None = None) -> Config:

@@ -4,9 +4,11 @@ Native gathers the rows of an offset, multiplies them and scatters the products,
 at a time are multiplied where they lie, and added where they belong.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +49,7 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, pairs: Pairs) -> torch.Tenso
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, pairs: Pairs) -> torch.Tensor:
         x = x.contiguous()
         ctx.save_for_backward(x, weight)
         ctx.pairs = pairs
@@ -60,7 +62,7 @@ class _Convolution(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         x, weight = ctx.saved_tensors
         pairs, gradient = ctx.pairs, gradient.contiguous()
         to_x = to_weight = None
@@ -77,7 +79,9 @@ class _Convolution(torch.autograd.Function):
         return to_x, to_weight, None
 
 
-def _by_columns(kernel, first: np.ndarray, second: np.ndarray, counts: np.ndarray, *tensors: torch.Tensor) -> None:
+def _by_columns(
+    kernel: Callable[..., None], first: np.ndarray, second: np.ndarray, counts: np.ndarray, *tensors: torch.Tensor
+) -> None:
     """Run a kernel for all columns of the last tensor, on as many threads as PyTorch may use and the work is worth."""
     *_, out = arrays = [tensor.detach().numpy() for tensor in tensors]
     width = out.shape[-1]

@@ -64,7 +64,10 @@ def _read_pgm(path: Path) -> np.ndarray:
 
 def _numbers(path: Path, error_type: type[HiclError]) -> np.ndarray:
     try:
-        lines = path.read_text().replace(",", " ").splitlines()
+        content = path.read_bytes()
+        if said := told_apart(content):
+            raise error_type(f"{path}: not a matrix of numbers{said}")
+        lines = content.decode("utf-8-sig").replace(",", " ").splitlines()
         return np.array([line.split() for line in lines if line.strip()], float)
     except FileNotFoundError:
         raise error_type(f"{path}: missing") from None

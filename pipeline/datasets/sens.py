@@ -168,9 +168,9 @@ def assert_plausible(image: Image.Image, size: int) -> None:
 def decode_color(data: bytes, where: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """Decode an encoded image to uint8 [H, W, 3]; `FrameError` if it doesn't decode or isn't `size` (H, W)."""
     try:
-        image = Image.open(io.BytesIO(data))
-        assert_plausible(image, len(data))
-        image = image.convert("RGB")
+        encoded = Image.open(io.BytesIO(data))
+        assert_plausible(encoded, len(data))
+        image = encoded.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         said = told_apart(data) or f" ({str(error).split(' <_io.BytesIO')[0]})"  # Pillow names what it was handed
         raise FrameError(f"{where}: colour doesn't decode{said}") from None

@@ -17,8 +17,8 @@ def kernel(function: F) -> F:
     No fastmath and no contraction: the sets depend on the last bit of a weight. Single-threaded: the pipeline runs one
     process a scene, and numba's threading layers are not safe to mix with that.
     """
-    options = {"cache": True, "fastmath": False, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-    compiled: Any = numba.njit(**options)(function)
+    options: dict[str, Any] = {"fastmath": False, "error_model": "numpy", "no_cfunc_wrapper": True}
+    compiled: Any = numba.njit(cache=True, nogil=True, **options)(function)
     return compiled
 
 

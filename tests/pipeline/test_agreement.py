@@ -83,7 +83,9 @@ def test_other_depth_units(folder):
     assert said.endswith("the depth fits with --depth-scale 1000")
 
 
-def test_a_surface_that_lies_elsewhere(folder):
+@pytest.fixture
+def write(folder):
+    """Writes the corner's vertices anew, changed."""
     text = (folder / "corner.ply").read_text().splitlines()
     start, end = text.index("end_header") + 1, text.index("end_header") + 1 + 588
 
@@ -95,6 +97,20 @@ def test_a_surface_that_lies_elsewhere(folder):
         ]
         (folder / "corner.ply").write_text("\n".join([*text[:start], *lines, *text[end:]]) + "\n")
 
+    return write
+
+
+@pytest.mark.parametrize(("unit", "metre"), [("millimetres", 1000), ("centimetres", 100)])
+@pytest.mark.parametrize("double", [False, True])
+def test_a_surface_in_another_unit(folder, write, unit, metre, double):
+    write(lambda xyz: metre * xyz)
+    if double:  # with an origin of its own, where it lies far out
+        text = (folder / "corner.ply").read_text()
+        (folder / "corner.ply").write_text(text.replace("property float", "property double"))
+    assert f"the surface fits when it is in {unit}: write it in metres" in doubt(folder)[0]
+
+
+def test_a_surface_that_lies_elsewhere(folder, write):
     write(lambda xyz: xyz * (1, -1, -1))  # half a turn about x
     said = doubt(folder)[0]
     alike = ("(x, -y, -z)", "(-y, -z, x)", "(-z, x, -y)")  # to a corner, which axis is x makes no difference
@@ -121,7 +137,8 @@ def test_on_the_command_line(folder, tmp_path):
     def preprocess(*options):
         command = [sys.executable, "-m", "hicl", *words, *options]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        return done.returncode, [line for line in done.stderr.splitlines() if not line.startswith("next: ")][-1]
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("next:")]
+        return done.returncode, lines[-1]
 
     code, line = preprocess()
     assert code == 1 and line.startswith("hicl: error: corner: no point is visible in any of 8 frames; the poses fit")
