@@ -27,7 +27,8 @@ class Projector:
         xyz = np.ascontiguousarray(xyz, np.float32)
         keys, finite = kernels.curve_keys(xyz)
         order = finite[radix_order(keys)]
-        self._blocks = order, *kernels.blocks(xyz, order)
+        placed, box = kernels.blocks(xyz, order)
+        self._blocks = order, placed, box
         self._room = np.zeros((len(xyz) // 64 + 1) * 64, np.uint8), np.empty(len(xyz), np.uint32)
 
     def project(

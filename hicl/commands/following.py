@@ -26,7 +26,7 @@ def preprocess(cache: str, dataset: str, root: Path, config: Path | None, given:
     """After `hicl preprocess` with a file of settings and those given: the split that is missing, else training."""
     splits = open_cache(cache).splits()
     if splits == ["train"] and given.get("split") == "train":
-        words = ["--config", config] if config else []
+        words: list[Any] = ["--config", config] if config else []
         for key, value in (given | {"split": "val"}).items():  # with other classes, say, the first half would be stale
             words += [option(key), value] if value is not None else []
         return command("preprocess", dataset, "--root", root, "--out", cache, *words)
