@@ -75,8 +75,11 @@ class Projector:
         planes = frustum[:, :3] @ to_camera[:3]
         planes[:, 3] += frustum[:, 3]
         planes[0, 3] += depth.max() + max_gap
+        order, placed, box = self._blocks
         return kernels.project(
-            *self._blocks,
+            order,
+            placed,
+            box,
             *self._room,
             planes,
             to_camera,

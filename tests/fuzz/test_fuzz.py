@@ -53,7 +53,6 @@ def _raise(error):
     "broken, said",
     [
         (lambda content: {}["x"], "fault: KeyError"),
-        (lambda content: _raise(HiclError("two\nlines")), "fault: message"),
         (lambda content: content[:1], "fault: changed unseen"),
         (lambda content: np.ones(1 << 26), "fault: .* MiB"),
         (lambda content: os.kill(os.getpid(), signal.SIGALRM), "fault: hang"),
