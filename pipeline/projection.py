@@ -71,29 +71,19 @@ class Projector:
             )
         to_camera = np.linalg.inv(pose)
         depth = np.ascontiguousarray(depth, np.float32)
-        frustum, *pinholes = _cameras(depth_camera, color_camera)
+        frustum = _frustum(depth_camera, color_camera)
         planes = frustum[:, :3] @ to_camera[:3]
         planes[:, 3] += frustum[:, 3]
         planes[0, 3] += depth.max() + max_gap
-        order, placed, box = self._blocks
-        return kernels.project(
-            order,
-            placed,
-            box,
-            *self._room,
-            planes,
-            to_camera,
-            depth,
-            *pinholes,
-            (color_camera.height, color_camera.width),
-            float(max_gap),
-        )
+        size = color_camera.height, color_camera.width
+        pinholes = pinhole(depth_camera), pinhole(color_camera)
+        return kernels.project(*self._blocks, *self._room, planes, to_camera, depth, *pinholes, size, float(max_gap))
 
 
 @functools.cache
-def _cameras(*cameras: Camera) -> tuple[np.ndarray, ...]:
+def _frustum(*cameras: Camera) -> np.ndarray:
     """Planes float64 [S, 4], a·p + d = 0, positive where all of the cameras see: nearer than what is added to the first
-    one's d, before them, within their borders. Then each camera's `pinhole`."""
+    one's d, before them, within their borders."""
     sides = [[0, 0, -1, 0], [0, 0, 1, 0]]
     for camera in cameras:
         fx, fy, cx, cy = pinhole(camera)
@@ -103,4 +93,4 @@ def _cameras(*cameras: Camera) -> tuple[np.ndarray, ...]:
             [0, fy, cy + 0.5, 0],
             [0, -fy, camera.height - 0.5 - cy, 0],
         ]
-    return np.array(sides, np.float64), *map(pinhole, cameras)
+    return np.array(sides, np.float64)
