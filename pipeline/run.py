@@ -149,9 +149,9 @@ def run_jobs(
                 executor = stack.enter_context(pool(processes))
         if executor is not None and jobs[0].service is None:
             load_teacher.cache_clear()  # each worker loads its own
-        for job, result in completed(jobs, process_scene, executor, bar.update):
+        for number, (job, result) in enumerate(completed(jobs, process_scene, executor, bar.update), 1):
             scene_id = job.scene.id
-            bar.title = f"scene {len(summary.done) + len(summary.failed) + 1}/{len(jobs)}"
+            bar.title = f"scene {number}/{len(jobs)}"
             start = bar.done
             try:
                 staged, summary.skipped[scene_id], seen, summary.doubts[scene_id] = result()
