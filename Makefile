@@ -7,7 +7,7 @@
 #   make reproduce-table2 SCANNET=/data/scannet  the same on ScanNet
 #   make reproduce-table2 SCENES=8 EPOCHS=2      in little, to see that it runs
 #   make … PYTHON=/path/to/python3.12            with that Python; UV=uv: installed by uv, which reads no pip settings
-#   make … TORCH_INDEX=URL                       PyTorch from there: its CPU wheels, say, without 4 GB for GPUs
+#   make … TORCH_INDEX=URL                       PyTorch from that index, such as one with its CPU wheels
 #   make lock, make upgrade-check                what is installed, chosen anew; whether the newest would do
 
 # The first that runs: a name on the path may be another version's shim.
