@@ -45,6 +45,7 @@ def scene_attributes(content: bytes | None, where: str | Path) -> dict:
     """Attributes in a scene's zarr.json. Raises `HiclError` if one is missing or can't be."""
     attributes = {"skipped": {}, "split": "", "settings": {}, "teacher": None} | attributes_of(content, where)
     stages, counts = attributes.get("stages"), attributes.get("counts")
+    names, sizes = attributes.get("frame_names", []), counts if isinstance(counts, dict) else {}
     sound = {
         "stages": isinstance(stages, dict) and all(isinstance(stages.get(name), str) for name in (*STAGES, "text")),
         "counts": isinstance(counts, dict)
@@ -56,7 +57,7 @@ def scene_attributes(content: bytes | None, where: str | Path) -> dict:
         "source": isinstance(attributes.get("source", ""), str),
         "left_out": type(attributes.get("left_out", 0)) is int,
         "origin": _is_place(attributes.get("origin", [0, 0, 0])),
-        "frame_names": _are_names(attributes.get("frame_names", [])),
+        "frame_names": _are_names(names) and len(names) in (0, sizes.get("frames")),
     }
     _assert_sound(sound, where)
     return attributes

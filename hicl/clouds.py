@@ -1,5 +1,6 @@
 """Point clouds from and for other programs: PLY in, PLY with classes out."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from hicl.errors import HiclError
 from hicl.files import replacing
+
+_NAMED = re.compile(rb"^comment label (\d+) is (.+?)\r?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,13 @@ def assert_ply(out: Path) -> None:
     """Raise `HiclError` if a name to write a PLY to isn't one's: other programs go by it."""
     if out.suffix.lower() != ".ply":
         raise HiclError(f"-o {out}: give it a name that ends in .ply")
+
+
+def label_names(path: Path) -> dict[int, str]:
+    """The classes that `write_ply` names in a PLY's comments; none in anyone else's."""
+    with open(path, "rb") as file:
+        header = file.read(1 << 16).split(b"end_header")[0]
+    return {int(number): name.decode("utf-8", "replace") for number, name in _NAMED.findall(header)}
 
 
 def write_ply(

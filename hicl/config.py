@@ -6,6 +6,7 @@ file, `hicl config` and docs/settings.md are made from that one declaration. Unk
 
 import dataclasses
 import difflib
+import json
 import math
 import textwrap
 import tomllib
@@ -227,6 +228,5 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(part) for part in value) + "]"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False)  # TOML's basic strings escape as JSON's do
     return repr(value)

@@ -14,7 +14,7 @@ import numpy as np
 
 from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader
-from hicl.clouds import Cloud, assert_ply, read_cloud, write_ply
+from hicl.clouds import Cloud, assert_ply, label_names, read_cloud, write_ply
 from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.files import replacing
@@ -103,12 +103,14 @@ def predict_file(
     told = ", ".join(name for name, _ in lines[:8]) + (f", and {len(lines) - 8} more" if len(lines) > 8 else "")
     told = f"{out}: {len(cloud.xyz):,} points: {told}"
     written = f"labels and scores: {out.with_suffix('.npz')}; legend: {legend_of(out)}"
-    return "\n".join([told, written, *_doubts(cloud, up)])
+    return "\n".join([told, written, *_doubts(scan, cloud, up)])
 
 
-def _doubts(cloud: Cloud, up: str | None) -> list[str]:
+def _doubts(scan: Path, cloud: Cloud, up: str | None) -> list[str]:
     """What a user should know of a scan before its answer is trusted, a line each."""
     found = []
+    if label_names(scan):
+        found.append(f"{scan} was written by hicl: its colours are those of classes, not what a camera saw")
     if cloud.left_out:
         found.append(f"{cloud.left_out:,} points without finite coordinates are left out")
     lying = lying_axis(cloud.xyz) if up is None else None
@@ -148,7 +150,7 @@ def search_file(
     _assert_output(out, scan)
     cloud = read_cloud(scan, model.voxel_size, scale)
     near = model.similarity(upright(cloud.xyz, up or "z"), cloud.rgb, embed_query(model, query, clip, weights))
-    return "\n".join([write_similarity(out, cloud, near, query), *_doubts(cloud, up)])
+    return "\n".join([write_similarity(out, cloud, near, query), *_doubts(scan, cloud, up)])
 
 
 def search_cache(

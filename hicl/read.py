@@ -22,7 +22,10 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
                 raise HiclError(f"{path}: not a regular file")
             if about.st_size > most:
                 raise HiclError(f"{path}: {about.st_size} bytes, expected at most {most}; not what it is taken for")
-            return file.read()
+            content = file.read(most + 1)  # it may grow, or be of the kernel's making and without a size
+            if len(content) > most:
+                raise HiclError(f"{path}: more than {most} bytes; not what it is taken for")
+            return content
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(path) from None
     except OSError as error:

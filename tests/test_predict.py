@@ -189,6 +189,13 @@ def test_points_without_a_place_are_left_out_and_told(model, tmp_path):
     assert "left out" not in predict_file(_write(tmp_path / "good.ply", cloud), model, tmp_path / "out.ply")
 
 
+def test_classes_colours_are_told_from_a_cameras(model, tmp_path):
+    scan, out = _write(tmp_path / "scan.ply", _corner()), tmp_path / "out.ply"
+    said = "out.ply was written by hicl: its colours are those of classes"
+    assert said not in predict_file(scan, model, out)
+    assert said in predict_file(out, model, tmp_path / "again.ply")
+
+
 def test_a_stray_point_is_named(model, tmp_path):
     cloud = _corner()
     for strays in ([7], [7, 3000]):

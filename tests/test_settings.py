@@ -58,7 +58,7 @@ def test_help_and_page_tell_what_train_takes_by_itself():
 
 
 def test_text_that_toml_must_escape_comes_back():
-    scanned = config.PreprocessConfig(weights='C:\\clip "old".pt')
+    scanned = config.PreprocessConfig(weights='C:\\clip "old"\n\tnäher.pt')
     assert tomllib.loads(to_toml(scanned))["weights"] == scanned.weights
 
 

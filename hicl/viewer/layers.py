@@ -1,6 +1,5 @@
 """What `hicl view` can show of a cache's scene or of a PLY: its points and their colours by layer. No browser here."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.cache.store import is_url
-from hicl.clouds import near_zero, read_cloud
+from hicl.clouds import label_names, near_zero, read_cloud
 from hicl.errors import HiclError
 from hicl.pipeline.picture import class_colors, heat, set_colors
 from hicl.upright import axis, upright
@@ -25,7 +24,6 @@ Similarity = Callable[[str], np.ndarray]
 """Free text to float [N], how much each point of the whole cloud is like it (NaN: not seen). Raises `HiclError`."""
 
 _AHEAD = np.array([0.6, 1.0, 0.25])  # into a corner, as `hicl report` draws rooms
-_NAMED = re.compile(rb"^comment label (\d+) is (.+?)\r?$", re.MULTILINE)  # as `hicl export` writes them
 
 
 @dataclass(frozen=True)
@@ -208,10 +206,8 @@ def of_ply(
     rgb, upward = ply.rgb(vertex, path), axis(up or "z")
     layers = {} if rgb is None else {"colours": Layer(rgb)}
     if "label" in (vertex.dtype.names or ()):
-        with open(path, "rb") as file:
-            header = file.read(1 << 16).split(b"end_header")[0]
-        names = {int(number): name.decode("utf-8", "replace") for number, name in _NAMED.findall(header)}
-        layers["labels"] = class_layer(np.nan_to_num(vertex["label"], nan=-1).astype(np.int64), names)
+        label = np.nan_to_num(vertex["label"], nan=-1).astype(np.int64)
+        layers["labels"] = class_layer(label, label_names(path))
     if "similarity" in (vertex.dtype.names or ()):
         layers["similarity"] = Layer(heat(vertex["similarity"]), note="dark to bright: little to much alike")
     search = None

@@ -28,6 +28,7 @@ from hicl.pipeline.miniature.rooms import Room, build_room
 from hicl.pipeline.miniature.solids import Packed, about_z, pack
 from hicl.pipeline.miniature.walk import draw_cameras, walk
 from hicl.processes import compiling, pool
+from hicl.read import read_json
 
 FORMAT = "hicl-miniature"
 VERSION = 1  # of the generator: anything that changes a byte of its output raises it
@@ -130,7 +131,7 @@ def _claim(out: Path, settings: dict) -> None:
     """Mark `out` as the place of this set; refuse any folder that holds something else."""
     marker = out / "miniature.json"
     try:
-        found = json.loads(marker.read_text())
+        found = read_json(marker)
     except FileNotFoundError:
         if out.exists() and (not out.is_dir() or any(p != part_of(marker) for p in out.iterdir())):
             raise HiclError(f"{out}: is not empty and holds no miniature; choose another --out") from None
@@ -138,8 +139,8 @@ def _claim(out: Path, settings: dict) -> None:
         text = json.dumps(settings | {"complete": False}, indent=1) + "\n"
         _write_text(marker, text, _stamp(settings["seed"], -1))
         return
-    except ValueError:
-        raise HiclError(f"{marker}: not JSON; delete {out} and make the miniature again") from None
+    except HiclError as error:
+        raise HiclError(f"{error}; delete {out} and make the miniature again") from None
     complete = found.pop("complete", None) if isinstance(found, dict) else None
     if complete is None or found != settings:
         differ = [k for k in settings if not isinstance(found, dict) or found.get(k) != settings[k]]

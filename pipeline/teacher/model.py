@@ -1,7 +1,6 @@
 """An open_clip model with its weights, built so that what won't do is said in one line."""
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from hicl.errors import HiclError
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.pipeline.teacher.hub import fetch, first_line
 from hicl.pipeline.teacher.weights import fitted, read_weights
+from hicl.read import read_json
 
 
 def build(config: TeacherConfig) -> tuple[torch.nn.Module, str, tuple[tuple, tuple]]:
@@ -37,11 +37,9 @@ def _add_model(path: Path) -> str:
     import open_clip
 
     try:
-        config = json.loads(path.read_text())
+        config = read_json(path)
     except FileNotFoundError:
         raise HiclError(f"{path}: no such model config") from None
-    except (OSError, ValueError) as error:
-        raise HiclError(f"{path}: model config can't be read ({error})") from None
     # Checked before open_clip sees it: it reads every config again whenever one is added.
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
         raise HiclError(f"{path}: not an open_clip model config; it needs embed_dim, vision_cfg and text_cfg")
