@@ -37,7 +37,11 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 def parse_json(content: bytes | str, where: str | Path) -> Any:
     """What a JSON text in UTF-8 holds. Raises `HiclError` naming `where`."""
     try:
-        return json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        found = json.loads(text)
+        if "\\u" in text:  # half a character, as "\ud800" is, could never be written again
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+        return found
     except RecursionError:
         raise HiclError(f"{where}: not readable JSON (nested too deeply)") from None
     except ValueError as error:
