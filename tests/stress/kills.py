@@ -55,9 +55,9 @@ def start(words: list[str], log: Path, forked: bool) -> int:
     sys.argv = ["hicl", *words]
     code = 1
     try:
-        from hicl import cli
+        from hicl import commands
 
-        cli.main()
+        commands.main()
         code = 0
     except SystemExit as end:
         code = end.code or 0
@@ -150,10 +150,11 @@ def prepared(work: Path, kinds: set[str]) -> dict:
     sys.path.insert(0, str(TESTS / "train"))
     from synthetic_rooms import make_cache
 
-    from hicl import cli, export  # noqa: F401
+    from hicl import commands, export  # noqa: F401
 
     if kinds & {"preprocess-1", "preprocess-2"}:
-        from hicl.pipeline import maskclip, run, stages, warmup  # noqa: F401
+        from hicl.pipeline import job, run, stages, warmup  # noqa: F401
+        from hicl.pipeline.teacher import clip  # noqa: F401
     if kinds & {"train", "predict"}:
         from hicl import predict  # noqa: F401
         from hicl.train import loop  # noqa: F401
