@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hicl.train.kernels import MOST_COLUMNS, add_outer_products, add_products
+from hicl.train.products import MOST_COLUMNS, add_outer_products, add_products
 
 # Multiplications that are worth a thread, and the fewest columns that one takes.
 _WORTH_A_THREAD, _FEWEST_COLUMNS = 1 << 24, 16

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hicl.train import minkunet, sparse
-from hicl.train.kernels import MOST_COLUMNS
 from hicl.train.minkunet import ConvAlgo, spconv
+from hicl.train.products import MOST_COLUMNS
 
 CLOUDS = {
     "random": np.unique(np.random.default_rng(0).integers(0, 12, (500, 3)), axis=0),
