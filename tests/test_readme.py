@@ -144,7 +144,7 @@ def parse(words: list[str]) -> None:
     command, name = typer.main.get_command(app), "hicl"
     while hasattr(command, "get_command"):
         name, *words = words
-        command = command.get_command(None, name)
+        command = command.get_command(typer.Context(command), name)
         assert command is not None, f"no command {name}"
     command.make_context(name, list(words))
 

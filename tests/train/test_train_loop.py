@@ -209,7 +209,7 @@ def test_a_state_that_does_not_fit_is_refused_with_the_names(cache, stopped):
         loop.train(cache, _config(), stopped, resume=True)
     for words in (
         "net.stem.weight is missing",
-        "net.head.weight is [8, 5] instead of [8, 4]",
+        "net.head.weight is float32 [8, 5] instead of float32 [8, 4]",
         "net.strange is unknown",
     ):
         assert words in str(caught.value)
