@@ -204,7 +204,7 @@ def test_unknown_names(tiny_clip):
     "text, said",
     [
         (None, "no such model config"),
-        ("{", "can't be read"),
+        ("{", "not readable JSON"),
         ("[]", "not an open_clip model config"),
         ('{"embed_dim": 4}', "not an open_clip model config"),
         ('{"embed_dim": 4, "vision_cfg": {"legs": 4}, "text_cfg": {}}', "open_clip can't build it"),
