@@ -62,7 +62,8 @@ def parse(content: bytes | None, cache: str | Path) -> list[dict]:
     if content is None:
         raise HiclError(f"{path}: missing; {cache} is not a cache, or its first `hicl preprocess` never finished")
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        # Not read_table: it starts threads, and a process that ends right after it is now and then aborted.
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
         table.validate(full=True)
         if table.schema.names == _schema().names:
             rows = table.cast(_schema()).to_pylist()
