@@ -30,7 +30,7 @@ def export(cache_path: str | Path, scene_id: str | None, out: Path, run: Path | 
 
         model = inference.load(run, checked_device(device))
         evaluate.assert_fits(model, cache)
-        label = model.predict(xyz, scene.read("points/rgb")).label
+        label = model.predict_scene(scene).label
     cloud = Cloud(xyz, class_colors(cache.classes)[label], origin=scene.origin)
     write_ply(out, cloud, label.astype("u1"), cache.classes)
     told = f"{out}: {len(xyz):,} points of {scene.id}, {(label != 255).mean():.1%} with a class"

@@ -22,7 +22,7 @@ def scene_figure(cache_path: str | Path, scene_id: str | None, model_path: Path 
 
         model = load_model(model_path, device)
         evaluate.assert_fits(model, cache)
-        prediction = model.predict(scene.read("points/xyz"), scene.read("points/rgb")).label
+        prediction = model.predict_scene(scene).label
     picture = report.draw(cache, scene, prediction)
     with replacing(out) as temporary:
         picture.save(temporary)

@@ -18,7 +18,7 @@ from hicl.errors import HiclError
 from hicl.pipeline.classes import ClassList, parse_classes
 from hicl.pipeline.teacher.choice import MINIATURE, TeacherConfig
 from hicl.predict import embed, embed_query, load_model, predict_file, search_file
-from hicl.train import checkpoint, minkunet
+from hicl.train import checkpoint, network
 from hicl.train.config import load
 
 CLASSES = ("wall", "floor", "bed", "chair")
@@ -30,7 +30,7 @@ def _save_run(folder, teacher: TeacherConfig, width: int):
     """A run's folder as training leaves it: random weights, in the space of a teacher."""
     torch.manual_seed(0)
     config = load("miniature", None, {"model.stem": 4, "model.planes": [4] * 8})
-    net = minkunet.build(config.model, width, torch.device("cpu"))
+    net = network.build(config, width, torch.device("cpu"))
     with torch.no_grad():
         net.head.weight.mul_(20)  # answers that differ from point to point
     text = torch.nn.functional.normalize(torch.randn(len(CLASSES), width), dim=1)

@@ -12,7 +12,7 @@ from hicl.commands.settings import page
 from hicl.config import settings_of, to_toml
 from hicl.errors import HiclError
 from hicl.pipeline import config, datasets
-from hicl.train.config import Config, load
+from hicl.train.config import PRESETS, Config, load
 
 
 def run(*words):
@@ -34,13 +34,13 @@ def test_what_config_prints_is_taken_back(name, tmp_path):
     assert config.build(kind, tmp_path / "all.toml", {}) == kind(min_size=7, frame_step=3)
 
 
-@pytest.mark.parametrize("preset", ["miniature", "scannet"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_training_too(preset, tmp_path):
     (tmp_path / "all.toml").write_text(run("config", "train", "--preset", preset).output)
     assert load("scannet", tmp_path / "all.toml") == load(preset)
 
 
-@pytest.mark.parametrize("preset", ["miniature", "scannet"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_default_that_is_told_is_the_value_that_is_printed(preset):
     for block in run("config", "train", "--preset", preset).output.split("\n\n"):
         if "[default: " in block:
@@ -52,7 +52,7 @@ def test_help_and_page_tell_what_train_takes_by_itself():
     """Voxels of 10 cm, the miniature's, and not the 5 cm of the paper; where both agree, one value."""
     listed = run("train", "--help").output
     for text, column in ((listed, "[default: {}]"), (page(), "| {} |")):
-        for key, value in (("stream.voxel_size", "0.1; scannet: 0.05"), ("heads.layers", "3")):
+        for key, value in (("stream.voxel_size", "0.1; scannet: 0.05; street: 0.2"), ("heads.layers", "3")):
             assert any(key in line and column.format(value) in line for line in text.splitlines())
     assert "| `preset` | miniature |" in page()
 

@@ -13,16 +13,16 @@ ELASTIC_SPACING = 0.8
 
 
 def augment(
-    xyz: np.ndarray, rgb: np.ndarray, config: StreamConfig, rng: np.random.Generator
+    xyz: np.ndarray, values: np.ndarray, config: StreamConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """One random variant of a scene.
 
     Args:
         xyz: [N, 3] float32, metres, z up.
-        rgb: [N, 3] uint8.
+        values: [N, 3] uint8 of colour, or [N] of intensity.
 
     Returns:
-        xyz [N, 3] float32, and colour features [N, 3] float32 in -1..1.
+        xyz [N, 3] float32, and features [N, 3 or 1] float32 in -1..1.
     """
     xyz = np.asarray(xyz, np.float32)
     # Drawn whether used or not: switching one option off leaves the others' random numbers as they were.
@@ -37,15 +37,19 @@ def augment(
         xyz = xyz * np.array([*np.where(flips, -1, 1), 1], np.float32)
     if config.scale > 0:
         xyz = xyz * np.float32(1 + config.scale * factor)
-    colour = colour_features(rgb)
+    features = point_features(values)
     if config.jitter > 0:
-        colour = jitter(colour, config.jitter, colour_rng)
-    return xyz, colour
+        features = jitter(features, config.jitter, colour_rng)
+    return xyz, features
 
 
-def colour_features(rgb: np.ndarray) -> np.ndarray:
-    """[N, 3] uint8 to [N, 3] float32 in -1..1 (CLIP2Scene `pretrain/dataloader_scannet.py`)."""
-    return np.asarray(rgb, np.float32) / np.float32(127.5) - np.float32(1)
+def point_features(values: np.ndarray) -> np.ndarray:
+    """Colours [N, 3] or intensities [N], uint8, as [N, 3 or 1] float32 in -1..1.
+
+    So CLIP2Scene has colours (`pretrain/dataloader_scannet.py`); its intensities it takes as they are, 0 to 255. At 0 a
+    return that is weak would be no voxel at all to a convolution without bias.
+    """
+    return np.asarray(values, np.float32).reshape(len(values), -1) / np.float32(127.5) - np.float32(1)
 
 
 def elastic(xyz: np.ndarray, magnitude: float, rng: np.random.Generator) -> np.ndarray:
@@ -64,8 +68,8 @@ def elastic(xyz: np.ndarray, magnitude: float, rng: np.random.Generator) -> np.n
 
 
 def jitter(colour: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Random contrast of 1 ± strength about the scene's mean, and a random offset of each channel."""
+    """Random contrast of 1 ± strength about the scene's mean, and a random offset of each channel [N, c]."""
     contrast = np.float32(1 + rng.uniform(-strength, strength))
-    offset = rng.uniform(-strength, strength, 3).astype(np.float32)
+    offset = rng.uniform(-strength, strength, (1, colour.shape[1])).astype(np.float32)
     mean = colour.mean(axis=0, dtype=np.float64).astype(np.float32)
     return np.clip((colour - mean) * contrast + mean + offset, -1, 1)

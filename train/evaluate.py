@@ -91,7 +91,7 @@ def _counted(model: Model, cache: CacheReader, scene: SceneReader) -> np.ndarray
     n_classes, truth = len(cache.classes), scene.read("points/label")
     if ((truth != NO_LABEL) & (truth >= n_classes)).any():
         raise HiclError(f"{cache.path}: scene {scene.id}: true label beyond {n_classes} classes; preprocess it again")
-    return confusion(truth, model.predict(scene.read("points/xyz"), scene.read("points/rgb")).label, n_classes)
+    return confusion(truth, model.predict_scene(scene).label, n_classes)
 
 
 def _first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:

@@ -10,18 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
+from hicl.cache.reader import SceneReader
 from hicl.config import updated
 from hicl.errors import HiclError
-from hicl.train import checkpoint, minkunet
-from hicl.train.augment import colour_features
-from hicl.train.config import Config, check
-from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxel_colours, voxelise
+from hicl.train import checkpoint, network
+from hicl.train.augment import point_features
+from hicl.train.config import FEATURES, Config, StreamConfig, check
+from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxel_features, voxelise
+from hicl.train.network import Network
 
-# Voxels that a voxel's features depend on lie within 93 of its cell of the coarsest level (16 voxels), along each axis:
-# 2 for a block on each level of the decoder, halved from level to level, then 2 a block of the encoder and 1 for the
-# stem, doubled back. Rounded up to whole such cells; boxes begin and end at their borders. At 5 cm it is 4.8 m.
-HALO = 96
 # spconv numbers the cells of a grid by 32-bit integers on a CPU.
 _MOST_CELLS = 2**31
 # The smallest box worth cutting: below it nearly all work is for the halo.
@@ -43,15 +42,19 @@ class Prediction:
 class Model:
     """A trained network, in evaluation mode, with the text it was trained for: [C, d] float32, unit length.
 
-    voxel_size: metres. box_voxels: most voxels that the network sees at once.
+    stream: how its voxels were made. box_voxels: most voxels that the network sees at once.
     """
 
-    net: minkunet.MinkUNet
+    net: Network
     text: torch.Tensor
     meta: dict
-    voxel_size: float
+    stream: StreamConfig
     box_voxels: int = BOX_VOXELS
-    colour: str = "first"  # as `StreamConfig.colour`
+
+    @property
+    def voxel_size(self) -> float:
+        """Metres."""
+        return self.stream.voxel_size
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -63,12 +66,13 @@ class Model:
         """Identity of the teacher whose text space it was trained in; None where labels came from images."""
         return self.meta.get("teacher")
 
-    def predict(self, xyz: np.ndarray, rgb: np.ndarray, text: np.ndarray | None = None) -> Prediction:
+    def predict(self, xyz: np.ndarray, values: np.ndarray, text: np.ndarray | None = None) -> Prediction:
         """A class for each point.
 
         Args:
             xyz: [N, 3] float32, metres, z up.
-            rgb: [N, 3] uint8.
+            values: what the network reads of them, uint8: colours [N, 3], or intensities [N] where `stream.features`
+                says so.
             text: [C, d] float32 of other words, in the space of the model's teacher; None: its own classes.
 
         Raises:
@@ -76,9 +80,9 @@ class Model:
                 arrays of other shapes or types.
         """
         words = self._words(self.text if text is None else text)
-        coords, colour, voxel_of_point = self._voxels(xyz, rgb)
+        coords, read, voxel_of_point = self._voxels(xyz, values)
         label, score = np.empty(len(coords), np.uint16), np.empty(len(coords), np.float32)
-        for rows, features in self._boxes(coords, colour):
+        for rows, features in self._boxes(coords, read):
             step = max(1, _SCORES_AT_ONCE // len(words))
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
@@ -87,20 +91,40 @@ class Model:
                 score[rows[part]] = best.values.cpu().numpy()
         return Prediction(label[voxel_of_point], score[voxel_of_point])
 
-    def similarity(self, xyz: np.ndarray, rgb: np.ndarray, query: np.ndarray) -> np.ndarray:
+    def predict_scene(self, scene: SceneReader, text: np.ndarray | None = None) -> Prediction:
+        """A class for each point of a scene of a cache: one that isn't valid gets that of the nearest that is.
+
+        Raises:
+            HiclError: the scene has nothing that the network could read.
+        """
+        array, _ = FEATURES[self.stream.features]
+        if not scene.has(array):
+            raise HiclError(f"{scene.path}: no {array}, which the model reads; take a model trained on such scenes")
+        xyz, values = scene.read("points/xyz"), scene.read(array)
+        if not scene.has("points/valid"):
+            return self.predict(xyz, values, text)
+        valid = scene.read("points/valid").astype(bool)
+        if not valid.any():
+            raise HiclError(f"{scene.path}: no valid point, so there is nothing to go by")
+        found = self.predict(xyz[valid], values[valid], text)
+        nearest = np.cumsum(valid) - 1  # the number of each valid point among them
+        nearest[~valid] = cKDTree(xyz[valid]).query(xyz[~valid])[1]
+        return Prediction(found.label[nearest], found.score[nearest])
+
+    def similarity(self, xyz: np.ndarray, values: np.ndarray, query: np.ndarray) -> np.ndarray:
         """Cosine of each point's feature with a text [d] of unit length: float32 [N]. Arguments as of `predict`."""
         word = self._words(np.asarray(query)[None])[0]
-        coords, colour, voxel_of_point = self._voxels(xyz, rgb)
+        coords, read, voxel_of_point = self._voxels(xyz, values)
         result = np.empty(len(coords), np.float32)
-        for rows, features in self._boxes(coords, colour):
+        for rows, features in self._boxes(coords, read):
             result[rows] = (torch.nn.functional.normalize(features, dim=1) @ word).cpu().numpy()
         return result[voxel_of_point]
 
-    def features(self, xyz: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, xyz: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Voxel features [V, d] float32, not normalised, and voxel_of_point [N] int32. Arguments as of `predict`."""
-        coords, colour, voxel_of_point = self._voxels(xyz, rgb)
+        coords, read, voxel_of_point = self._voxels(xyz, values)
         result = np.empty((len(coords), self.text.shape[1]), np.float32)
-        for rows, features in self._boxes(coords, colour):
+        for rows, features in self._boxes(coords, read):
             result[rows] = features.cpu().numpy()
         return result, voxel_of_point
 
@@ -111,47 +135,53 @@ class Model:
             raise ValueError(f"text: expected {expected}, found {list(words.shape)}")
         return words
 
-    def _voxels(self, xyz: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if rgb.dtype != np.uint8 or rgb.shape != xyz.shape or xyz.shape[1:] != (3,):
-            found = f"{xyz.dtype} {list(xyz.shape)} and {rgb.dtype} {list(rgb.shape)}"
-            raise ValueError(f"xyz, rgb: expected float32 [N, 3] and uint8 [N, 3], found {found}")
+    def _voxels(self, xyz: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        _, channels = FEATURES[self.stream.features]
+        shape = [len(xyz), channels] if channels > 1 else [len(xyz)]
+        if values.dtype != np.uint8 or list(values.shape) != shape or xyz.shape[1:] != (3,):
+            found = f"{xyz.dtype} {list(xyz.shape)} and {values.dtype} {list(values.shape)}"
+            raise ValueError(f"expected float32 [N, 3] and of its {self.stream.features} uint8 {shape}, found {found}")
         coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
-        return coords, colour_features(voxel_colours(rgb, representative, voxel_of_point, self.colour)), voxel_of_point
+        read = voxel_features(values.reshape(-1, channels), representative, voxel_of_point, self.stream.colour)
+        return coords, point_features(read), voxel_of_point
 
     @torch.no_grad()
-    def _boxes(self, coords: np.ndarray, colour: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def _boxes(self, coords: np.ndarray, read: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """(rows, features [n, d] on the model's device) of boxes that hold every voxel once."""
         if self.net.training:
             raise AssertionError("a network in training mode would change its batch statistics here")
-        for rows, inside, corner in boxes(coords, self.box_voxels):
+        for rows, inside, corner in boxes(coords, self.box_voxels, self.net.REACH):
             own = np.insert(coords[rows] - corner, 0, 0, axis=1)
             grid = grid_shape(own[:, 1:])
-            args = (torch.from_numpy(array).to(self.text.device) for array in (own, colour[rows]))
+            args = (torch.from_numpy(array).to(self.text.device) for array in (own, read[rows]))
             yield rows[inside], self.net(*args, 1, grid)[torch.from_numpy(inside)].float()
 
 
-def boxes(coords: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def boxes(coords: np.ndarray, most: int, reach: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Cut a cloud into boxes whose voxels, with the halo, are at most `most` where boxes can be cut that small.
 
     Args:
         coords: [V, 3] int32, ≥ 0.
+        reach: of the network, in voxels. The halo is this, rounded up to whole cells of the coarsest level, at whose
+            borders boxes begin and end.
 
     Yields:
         rows [n] int64, the voxels of a box and its halo in their order; inside [n] bool, those of the box itself;
         corner [3] int32, a multiple of the coarsest cell, at or below all of them.
     """
+    halo = -(-reach // GRID_MULTIPLE) * GRID_MULTIPLE
     pending = [(np.zeros(3, np.int64), np.array(grid_shape(coords), np.int64), np.arange(len(coords)))]
     while pending:
         low, high, near = pending.pop()
-        with_halo = _within(coords[near], low - HALO, high + HALO)
+        with_halo = _within(coords[near], low - halo, high + halo)
         near = near[with_halo]
         inside = _within(coords[near], low, high)
         if not inside.any():
             continue
         axis = int(np.argmax(high - low))
-        fits = len(near) <= most and np.prod(high - low + 2 * HALO) < _MOST_CELLS
+        fits = len(near) <= most and np.prod(high - low + 2 * halo) < _MOST_CELLS
         if fits or high[axis] - low[axis] < 2 * _SMALLEST:
-            yield near, inside, np.maximum(low - HALO, 0).astype(np.int32)
+            yield near, inside, np.maximum(low - halo, 0).astype(np.int32)
             continue
         middle = low[axis] + (high[axis] - low[axis]) // (2 * GRID_MULTIPLE) * GRID_MULTIPLE
         upper_low, lower_high = low.copy(), high.copy()
@@ -182,11 +212,11 @@ def load(where: Path, device: torch.device | str = "cpu") -> Model:
         raise HiclError(f"{run / 'model.json'}: {error}") from None
     text = tensors.pop("text").to(device)
     with torch.device("meta"):  # before memory is asked for as the config says
-        shape = minkunet.MinkUNet(3, text.shape[1], config.model.stem, config.model.planes, device_type="cpu")
+        shape = network.make(config, text.shape[1])
     checkpoint.assert_fits(shape, tensors, "net.", run / "model.safetensors")
-    net = minkunet.build(config.model, text.shape[1], device)
+    net = network.build(config, text.shape[1], device)
     checkpoint.restore(net, tensors, "net.", run / "model.safetensors")
     strangers = [name for name in tensors if not name.startswith("net.")]
     if strangers:
         raise HiclError(f"{run / 'model.safetensors'}: holds tensors of no network: {', '.join(strangers[:5])}")
-    return Model(net.eval(), text, meta, config.stream.voxel_size, colour=config.stream.colour)
+    return Model(net.eval(), text, meta, config.stream)

@@ -152,9 +152,9 @@ def voxel_means(values: np.ndarray, voxel_of_point: np.ndarray, n_voxels: int) -
     return (sums / counts[:, None]).astype(np.float32)
 
 
-def voxel_colours(colour: np.ndarray, representative: np.ndarray, voxel_of_point: np.ndarray, kind: str) -> np.ndarray:
-    """The voxels' colours [V, 3] from the points' [N, 3], by `StreamConfig.colour`; the rest is `voxelise`'s."""
-    return colour[representative] if kind == "first" else voxel_means(colour, voxel_of_point, len(representative))
+def voxel_features(values: np.ndarray, representative: np.ndarray, voxel_of_point: np.ndarray, kind: str) -> np.ndarray:
+    """The voxels' features [V, c] from the points' [N, c], by `StreamConfig.colour`; the rest is `voxelise`'s."""
+    return values[representative] if kind == "first" else voxel_means(values, voxel_of_point, len(representative))
 
 
 def label_histogram(

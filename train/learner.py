@@ -7,7 +7,7 @@ import torch
 
 from hicl.errors import HiclError
 from hicl.processes import keep_freed_memory
-from hicl.train import checkpoint, minkunet
+from hicl.train import checkpoint, network
 from hicl.train.config import Config
 from hicl.train.distributed import Group
 from hicl.train.objectives import Inputs
@@ -32,7 +32,7 @@ class Learner:
         width = text.shape[1]
         # A seed of its own for each module: the network starts equal in all five experiments.
         torch.manual_seed(config.seed)
-        self.net = net = group.synchronise_norms(minkunet.build(config.model, width, group.device))
+        self.net = net = group.synchronise_norms(network.build(config, width, group.device))
         self.objective = Hicl(config, width, group)
         self.modules = {"net": net} | self.objective.heads
         optim = config.optim

@@ -122,8 +122,7 @@ def _validate(learner: Learner, cache: CacheReader) -> float:
     if learner.group.leads:
         meta = {"classes": list(cache.classes)}
         net = learner.net.eval()
-        settings = learner.config.stream
-        model = inference.Model(net, learner.text, meta, settings.voxel_size, colour=settings.colour)
+        model = inference.Model(net, learner.text, meta, learner.config.stream)
         miou = evaluate.evaluate(model, cache).miou
         net.train()
     learner.group.wait()

@@ -22,13 +22,13 @@ from hicl.errors import HiclError
 from hicl.processes import compiling
 from hicl.train import kernels
 from hicl.train.augment import augment
-from hicl.train.config import HeadConfig, StreamConfig
+from hicl.train.config import FEATURES, HeadConfig, StreamConfig
 from hicl.train.kernels import (
     grid_shape,
     label_histogram,
     majority_labels,
     token_labels,
-    voxel_colours,
+    voxel_features,
     voxelise,
     warm_up,
 )
@@ -39,7 +39,7 @@ from hicl.train.tokens import sample_tokens
 class Batch:
     """Some scenes' voxels and what their pairs say. V voxels, B scenes, M tokens a scene, C classes.
 
-    coords [V, 4] int32: scene, x, y, z. features [V, 3] float32. histogram [V, C] int32: pairs of each class. sets [V]
+    coords [V, 4] int32: scene, x, y, z. features [V, c] float32. histogram [V, C] int32: pairs of each class. sets [V]
     int32: the set of each voxel, counted in its scene. tokens [B, M] int64: rows of the sampled voxels. token_label
     [B, M] int64, 255 = none. voxels: number of each scene. grid: extent of the sparse tensor. points: number of points
     behind the voxels. views: chosen of each scene.
@@ -161,8 +161,14 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
 def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict:
     name, config = source.scenes[number], source.config
     scene = _unchanged(cache, source, number)
-    arrays = ("points/xyz", "points/rgb", "sets/id", "pairs/indptr", "pairs/point", f"pairs/{source.labels}")
-    xyz, rgb, sets, indptr, point, label = (scene.read(array) for array in arrays)
+    read, _ = FEATURES[config.features]
+    if not scene.has(read):
+        there = next(kind for kind, (array, _) in FEATURES.items() if scene.has(array))
+        raise HiclError(f"{source.cache}: scene {name} has no {read}; give --set stream.features={there}")
+    arrays = ("points/xyz", read, "sets/id", "pairs/indptr", "pairs/point", f"pairs/{source.labels}")
+    xyz, values, sets, indptr, point, label = (scene.read(array) for array in arrays)
+    if scene.has("points/valid"):
+        xyz, values, sets, point = _valid_only(scene.read("points/valid"), xyz, values, sets, point)
     _unchanged(cache, source, number)
 
     # The name and not the number: adding a scene to a cache leaves the others' samples as they were.
@@ -170,7 +176,7 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
     view_rng, augment_rng, token_rng = (np.random.default_rng(s) for s in seeds)
     seen = np.flatnonzero(np.diff(indptr))
     views = np.sort(view_rng.permutation(seen)[: config.views])
-    moved, colour = augment(xyz, rgb, config, augment_rng)
+    moved, features = augment(xyz, values, config, augment_rng)
     try:
         coords, representative, voxel_of_point = voxelise(moved, config.voxel_size)
         histogram = label_histogram(indptr, views, point, label, voxel_of_point, len(coords), len(cache.classes))
@@ -188,7 +194,7 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         token_label = majority_labels(histogram[tokens])
     return {
         "coords": coords,
-        "features": voxel_colours(colour, representative, voxel_of_point, config.colour),
+        "features": voxel_features(features, representative, voxel_of_point, config.colour),
         "histogram": histogram,
         "sets": sets[representative],
         "tokens": tokens,
@@ -196,6 +202,18 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         "points": len(xyz),
         "views": views.tolist(),
     }
+
+
+def _valid_only(
+    valid: np.ndarray, xyz: np.ndarray, values: np.ndarray, sets: np.ndarray, point: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A scene's arrays without its invalid points; a pair of one of those gets the point -1, which nothing takes."""
+    kept = np.flatnonzero(valid)
+    number = np.full(len(valid), -1, np.int32)
+    number[kept] = np.arange(len(kept))
+    point = number[point]
+    point.flags.writeable = False  # as the reader's, for which the kernels are compiled
+    return xyz[kept], values[kept], sets[kept], point
 
 
 def _unchanged(cache: CacheReader, source: Source, number: int) -> SceneReader:

@@ -16,7 +16,8 @@ _PAGE = """# Settings
 Made from the declarations in `pipeline/config.py`, `pipeline/datasets/` and `train/config.py` by `make docs`. The
 command line spells `max_gap` of `preprocess` as `--max-gap`, and `heads.tokens` of `train` as `--set heads.tokens=512`;
 a TOML file for `--config` has both as they stand here, and `hicl config` prints one. Where the presets of `train`
-differ, the miniature's default comes first: it is what `hicl train` takes without `--preset scannet`.
+differ, the miniature's default comes first: it is what `hicl train` takes without `--preset`, unless the cache is of
+streets.
 """
 
 
@@ -32,18 +33,22 @@ def preprocess(
 
 
 def train(
-    preset: Annotated[str, typer.Option(help="miniature, or scannet: the paper's.")] = "miniature",
+    preset: Annotated[str, typer.Option(help="miniature or street; scannet or nuscenes: the paper's.")] = "miniature",
 ) -> None:
     """The settings of `hicl train`, with the values of a preset."""
     typer.echo(to_toml(load(preset), comments=True), nl=False)
 
 
 def _trained_with() -> Iterable[Setting]:
-    """The settings of `hicl train` with the default that it takes, and the paper's preset's where that is another."""
-    miniature, scannet = flat(PRESETS["miniature"]), flat(PRESETS["scannet"])
+    """The settings of `hicl train` with the miniature's default, and other presets' where they are others."""
+    presets = {name: flat(config) for name, config in PRESETS.items()}
     for setting in settings_of(Config):
-        own, papers = (replace(setting, default=values[setting.key]).shown() for values in (miniature, scannet))
-        told = own if own == papers or setting.key == "preset" else f"{own}; scannet: {papers}"
+        by_value: dict[str, list[str]] = {}
+        for name, values in presets.items():
+            by_value.setdefault(replace(setting, default=values[setting.key]).shown(), []).append(name)
+        own = next(value for value, names in by_value.items() if "miniature" in names)
+        others = [f"{', '.join(names)}: {value}" for value, names in by_value.items() if value != own]
+        told = own if setting.key == "preset" else "; ".join([own, *others])
         yield replace(setting, about=replace(setting.about, shown=told))
 
 

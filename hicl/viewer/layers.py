@@ -166,7 +166,7 @@ def of_cache(
         from hicl.train import evaluate
 
         evaluate.assert_fits(model, cache)
-        layers["prediction"] = class_layer(model.predict(xyz, scene.read("points/rgb")).label, classes)
+        layers["prediction"] = class_layer(model.predict_scene(scene).label, classes)
     poses = scene.read("views/pose")
     upward, ahead = axis(up or "z"), _AHEAD
     if cache.dataset == "rgbd" and len(poses):  # the axes may be any; cameras are mostly held upright

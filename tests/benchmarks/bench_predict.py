@@ -21,7 +21,7 @@ from synthetic_rooms import CLASSES, room, text_embedding
 
 from hicl.clouds import Cloud, write_ply
 from hicl.predict import load_model, predict_file
-from hicl.train import checkpoint, inference, minkunet
+from hicl.train import checkpoint, inference, network
 from hicl.train.config import load
 from hicl.train.kernels import voxelise
 
@@ -43,7 +43,7 @@ def building(points: int) -> Cloud:
 def save_model(folder: Path, preset: str, width: int) -> None:
     torch.manual_seed(0)
     config = load(preset)
-    net = minkunet.build(config.model, width, torch.device("cpu"))
+    net = network.build(config, width, torch.device("cpu"))
     text = torch.from_numpy(text_embedding(width))
     meta = {"classes": list(CLASSES), "config": dataclasses.asdict(config), "teacher": None}
     checkpoint.save_model(folder, net, text, meta)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from synthetic_rooms import make_cache
 
 from hicl.cache.opening import open_cache
-from hicl.train import distributed, minkunet, stream
+from hicl.train import distributed, layers, stream
 from hicl.train.config import load
 from hicl.train.kernels import label_histogram, voxelise, warm_up
 from hicl.train.learner import Learner
@@ -113,15 +113,15 @@ def _bench_scene(cache, source, config) -> None:
 def _compare(learner, batch, steps) -> None:
     """The same batch by our convolutions and by spconv's, in turn, from the same weights."""
     begin = {name: tensor.clone() for name, tensor in learner.modules["net"].state_dict().items()}
-    ways = {"ours": minkunet.convolve, "spconv's Native": lambda layer, x: layer(x)}
+    ways = {"ours": layers.convolve, "spconv's Native": lambda layer, x: layer(x)}
     times, losses = {name: [] for name in ways}, {}
     for _ in range(steps + 1):  # the first warms up
-        for name, minkunet.convolve in ways.items():
+        for name, layers.convolve in ways.items():
             learner.modules["net"].load_state_dict(begin)
             start = time.process_time()
             losses.setdefault(name, learner.step(batch)["ce"])
             times[name].append(time.process_time() - start)
-    minkunet.convolve = ways["ours"]
+    layers.convolve = ways["ours"]
     ours, theirs = (np.array(values[1:]) for values in times.values())
     print(f"the first step's L_ce: {', '.join(f'{losses[name]:.6f} {name}' for name in ways)}")
     print(f"a step of {sum(batch.voxels)} voxels, processor time: {1000 * ours.min():.0f} ms with ours,"

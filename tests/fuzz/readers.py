@@ -276,10 +276,10 @@ def _learner():
 def _make_model(folder: Path) -> None:
     import torch
 
-    from hicl.train import checkpoint, minkunet
+    from hicl.train import checkpoint, network
 
     torch.manual_seed(0)
-    net = minkunet.build(_tiny().model, 6, torch.device("cpu"))
+    net = network.build(_tiny(), 6, torch.device("cpu"))
     teacher = {"clip": "ViT-B-16-quickgelu", "weights": "openai", "dense": "maskclip", "short_side": None}
     meta = {"config": dataclasses.asdict(_tiny()), "classes": list(scenes.CLASSES), "teacher": teacher, "step": 3}
     checkpoint.save_model(folder, net, torch.from_numpy(scenes.embedding()), meta)

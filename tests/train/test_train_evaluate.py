@@ -9,10 +9,10 @@ from synthetic_rooms import CLASSES, make_cache, text_embedding
 from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.metrics import confusion
-from hicl.train import evaluate, inference, minkunet
-from hicl.train.config import ModelConfig
+from hicl.train import evaluate, inference, network
+from hicl.train.config import Config, ModelConfig, StreamConfig
 
-SMALL = ModelConfig(stem=4, planes=(4, 4, 4, 4, 4, 4, 4, 4))
+SMALL = Config(stream=StreamConfig(voxel_size=0.1), model=ModelConfig(stem=4, planes=(4, 4, 4, 4, 4, 4, 4, 4)))
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,9 @@ def cache(tmp_path_factory):
 
 def _model(classes=CLASSES, width=16):
     torch.manual_seed(0)
-    net = minkunet.build(SMALL, width, torch.device("cpu"))
-    return inference.Model(net.eval(), torch.from_numpy(text_embedding(width)), {"classes": list(classes)}, 0.1)
+    net = network.build(SMALL, width, torch.device("cpu"))
+    text = torch.from_numpy(text_embedding(width))
+    return inference.Model(net.eval(), text, {"classes": list(classes)}, SMALL.stream)
 
 
 def test_scores_equal_scikit_learns_and_a_count_by_hand():

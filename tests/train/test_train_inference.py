@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,22 +8,23 @@ from hypothesis import strategies as st
 from synthetic_rooms import CLASSES, room, text_embedding
 
 from hicl.errors import HiclError
-from hicl.train import inference, minkunet
-from hicl.train.config import ModelConfig
+from hicl.train import inference, network
+from hicl.train.config import Config, ModelConfig, StreamConfig
 from hicl.train.kernels import grid_shape, voxelise
 
 SMALL = ModelConfig(stem=4, planes=(4, 4, 4, 4, 4, 4, 4, 4))
+SPVCNN = replace(SMALL, network="spvcnn")
 
 
-def _model(width=16, voxel_size=0.1, box_voxels=inference.BOX_VOXELS):
+def _model(width=16, voxel_size=0.1, box_voxels=inference.BOX_VOXELS, model=SMALL):
     torch.manual_seed(0)
-    net = minkunet.build(SMALL, width, torch.device("cpu"))
+    net = network.build(Config(model=model), width, torch.device("cpu"))
     for module in net.modules():  # statistics as of a trained network
         if isinstance(module, torch.nn.BatchNorm1d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
     text = torch.from_numpy(text_embedding(width))
-    return inference.Model(net.eval(), text, {"classes": list(CLASSES)}, voxel_size, box_voxels)
+    return inference.Model(net.eval(), text, {"classes": list(CLASSES)}, StreamConfig(voxel_size), box_voxels)
 
 
 def _street(length=60.0, n=20_000):
@@ -52,15 +55,16 @@ def test_other_words_are_scored_on_the_same_features():
     assert (model.predict(xyz, rgb, words).label == (features @ words.T).argmax(axis=1)[voxel_of_point]).all()
 
 
-def test_a_cloud_in_boxes_has_the_features_of_the_whole():
+@pytest.mark.parametrize("kind", [SMALL, SPVCNN], ids=["minkunet", "spvcnn"])
+def test_a_cloud_in_boxes_has_the_features_of_the_whole(kind):
     xyz, rgb = _street()
-    whole, _ = _model().features(xyz, rgb)
-    model = _model(box_voxels=5_000)
+    whole, _ = _model(model=kind).features(xyz, rgb)
+    model = _model(box_voxels=5_000, model=kind)
     coords, _, _ = voxelise(xyz, 0.1)
-    assert len(list(inference.boxes(coords, model.box_voxels))) > 3
+    assert len(list(inference.boxes(coords, model.box_voxels, model.net.REACH))) > 3
     pieces, _ = model.features(xyz, rgb)
     assert np.abs(whole).max() > 0.1 and np.allclose(pieces, whole, atol=1e-5)
-    assert (model.predict(xyz, rgb).label == _model().predict(xyz, rgb).label).all()
+    assert (model.predict(xyz, rgb).label == _model(model=kind).predict(xyz, rgb).label).all()
 
 
 @settings(max_examples=30, deadline=None)
@@ -69,7 +73,7 @@ def test_boxes_hold_every_voxel_once_with_all_that_is_near(seed, most):
     rng = np.random.default_rng(seed)
     coords = np.unique(rng.integers(0, rng.integers(1, 400, 3), (300, 3)), axis=0).astype(np.int32)
     owner = np.full(len(coords), -1)
-    for number, (rows, inside, corner) in enumerate(inference.boxes(coords, most)):
+    for number, (rows, inside, corner) in enumerate(inference.boxes(coords, most, 93)):
         assert (owner[rows[inside]] == -1).all() and (corner % 16 == 0).all() and (coords[rows] >= corner).all()
         owner[rows[inside]] = number
         own = coords[rows[inside]]
@@ -83,7 +87,7 @@ def test_a_thin_wide_cloud_is_cut_where_its_grid_would_be_too_large():
     """spconv's cell numbers are 32-bit integers, which would overflow without a word."""
     rng = np.random.default_rng(0)
     coords = np.unique(rng.integers(0, (6000, 6000, 1500), (500, 3)), axis=0).astype(np.int32)
-    for rows, _, corner in inference.boxes(coords, 10**6):
+    for rows, _, corner in inference.boxes(coords, 10**6, 202):
         assert np.prod(np.array(grid_shape(coords[rows] - corner), np.int64)) < 2**31
 
 
@@ -103,21 +107,22 @@ def test_only_a_finished_model_is_loaded(tmp_path):
             inference.load(tmp_path / name)
 
 
+@pytest.mark.parametrize("kind", [SMALL, SPVCNN], ids=["minkunet", "spvcnn"])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_nothing_beyond_the_halo_reaches_a_voxel(axis):
+def test_nothing_beyond_its_reach_comes_to_a_voxel(axis, kind):
     """The dependence measured by autograd, on a wire along an axis, for both ends of a coarsest cell."""
-    model = _model()
-    coords = np.zeros((400, 4), np.int32)
-    coords[:, 1 + axis] = np.arange(400)
+    model = _model(model=kind)
+    coords = np.zeros((576, 4), np.int32)
+    coords[:, 1 + axis] = np.arange(576)
     grid = [16, 16, 16]
-    grid[axis] = 400
+    grid[axis] = 576
     reach = []
-    for voxel in (192, 207):
-        colour = torch.zeros(400, 3, requires_grad=True)
+    for voxel in (272, 287):
+        colour = torch.zeros(576, 3, requires_grad=True)
         torch.manual_seed(1)
-        features = model.net(torch.from_numpy(coords), colour + torch.rand(400, 3), 1, grid)
+        features = model.net(torch.from_numpy(coords), colour + torch.rand(576, 3), 1, grid)
         features[voxel].sum().backward()
         seen = np.flatnonzero(colour.grad.abs().sum(1).numpy())
-        reach += [192 - seen.min(), seen.max() - 207]
-    assert max(reach) <= 93 <= inference.HALO
-    assert max(reach) > 48  # a wire that carries nothing would prove nothing
+        reach += [272 - seen.min(), seen.max() - 287]
+    # Less than half of it would be a wire that carries nothing, and proves nothing.
+    assert model.net.REACH / 2 < max(reach) <= model.net.REACH

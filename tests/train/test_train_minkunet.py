@@ -7,10 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from hicl.errors import HiclError
-from hicl.train import minkunet
+from hicl.train import layers, minkunet, network
 from hicl.train.config import PRESETS
 from hicl.train.kernels import grid_shape
-from hicl.train.minkunet import MinkUNet, trunk_parameters
+from hicl.train.minkunet import MinkUNet
+from hicl.train.network import trunk_parameters
 
 SMALL = dict(out_channels=6, stem=4, planes=(4, 6, 8, 10, 8, 6, 5, 5))
 
@@ -120,7 +121,7 @@ def test_no_voxel_is_lost_at_an_odd_edge():
 
 
 def test_the_miniature_is_the_same_network_in_narrow():
-    net = minkunet.build(PRESETS["miniature"].model, 96, torch.device("cpu"))
+    net = network.build(PRESETS["miniature"], 96, torch.device("cpu"))
     assert len(net.encoder) == len(net.decoder) == 4 and net.head.out_features == 96
 
 
@@ -130,7 +131,7 @@ def test_an_spconv_that_crashes_beside_numpy_is_an_error_with_the_way_out(monkey
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(HiclError, match="spconv-cu126"):
-        minkunet.assert_spconv_survives_numpy.__wrapped__()
+        layers.assert_spconv_survives_numpy.__wrapped__()
 
 
 @pytest.mark.parametrize("gpu", [False, True])
@@ -142,7 +143,7 @@ torch.cuda.is_available = lambda: {gpu}
 descriptions = types.ModuleType("spconv.algo")
 descriptions.GEMM = descriptions.CONV = descriptions.GEMM_CPP = descriptions.CONV_CPP = None
 sys.modules["spconv.algo"] = descriptions  # they would be made here
-from hicl.train import minkunet
+from hicl.train import layers
 import spconv.core
 assert bool(spconv.core.ALL_IMPGEMM_PARAMS) is bool(spconv.core.ALL_NATIVE_PARAMS) is {gpu}
 """

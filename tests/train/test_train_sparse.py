@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hicl.train import minkunet, sparse
-from hicl.train.minkunet import ConvAlgo, spconv
+from hicl.train import layers, sparse
+from hicl.train.layers import ConvAlgo, spconv
 from hicl.train.products import MOST_COLUMNS
 
 CLOUDS = {
@@ -30,7 +30,7 @@ def test_layers_equal_spconv_in_values_and_gradients(cloud, widths):
     inputs, outputs = widths
     coords = np.random.default_rng(0).permutation(CLOUDS[cloud])
     coords = torch.from_numpy(np.insert(coords, 0, 0, axis=1).astype(np.int32))
-    layers = torch.nn.ModuleList(
+    chain = torch.nn.ModuleList(
         [
             spconv.SubMConv3d(inputs, outputs, 3, bias=False, indice_key="same", algo=ConvAlgo.Native),
             spconv.SparseConv3d(outputs, inputs, 2, 2, bias=False, indice_key="scale", algo=ConvAlgo.Native),
@@ -39,16 +39,16 @@ def test_layers_equal_spconv_in_values_and_gradients(cloud, widths):
     )
     features = torch.randn(len(coords), inputs)
     found = []
-    for run in (minkunet.convolve, lambda layer, x: layer(x)):
-        layers.zero_grad()
+    for run in (layers.convolve, lambda layer, x: layer(x)):
+        chain.zero_grad()
         leaf = features.clone().requires_grad_()
         x, values = spconv.SparseConvTensor(leaf, coords, [16, 16, 16], 1), []
-        for layer in layers:
+        for layer in chain:
             x = run(layer, x)
             values += [x.features, x.indices, torch.tensor(x.spatial_shape)]
         torch.manual_seed(1)
         (x.features * torch.randn_like(x.features)).sum().backward()
-        found.append([*values, leaf.grad, *(layer.weight.grad for layer in layers)])
+        found.append([*values, leaf.grad, *(layer.weight.grad for layer in chain)])
     for ours, theirs in zip(*found, strict=True):
         assert _close(ours, theirs) if ours.is_floating_point() else (ours == theirs).all()
 

@@ -11,7 +11,7 @@ from hicl.train.kernels import (
     label_histogram,
     majority_labels,
     token_labels,
-    voxel_colours,
+    voxel_features,
     voxelise,
 )
 
@@ -44,8 +44,8 @@ def test_the_partition_does_not_depend_on_the_order_of_points(xyz, seed):
 def test_a_voxel_s_colour_is_its_first_point_s_or_the_mean(xyz):
     colour = np.cos(np.arange(3 * len(xyz), dtype=np.float32)).reshape(-1, 3)
     _, representative, voxel_of_point = voxelise(xyz, 0.5)
-    first = voxel_colours(colour, representative, voxel_of_point, "first")
-    mean = voxel_colours(colour, representative, voxel_of_point, "mean")
+    first = voxel_features(colour, representative, voxel_of_point, "first")
+    mean = voxel_features(colour, representative, voxel_of_point, "mean")
     for voxel in range(len(representative)):
         own = colour[voxel_of_point == voxel]
         assert (first[voxel] == own[0]).all()

@@ -1,0 +1,192 @@
+"""The layers that the networks are made of, on sparse voxels. The only file that touches spconv."""
+
+import functools
+import logging
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import torch
+from torch import nn
+
+from hicl.errors import HiclError
+from hicl.train import sparse
+
+# spconv 2.3 decorates its functions with torch.cuda.amp.custom_fwd/bwd, which current PyTorch calls deprecated, and its
+# ccimport asks for locale.getdefaultlocale, which Python does. Just these, and just here: others are to be seen.
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", category=DeprecationWarning, message=r"'locale\.getdefaultlocale' is deprecated")
+    warnings.filterwarnings("ignore", category=FutureWarning, message=r"`torch\.cuda\.amp\.custom_(fwd|bwd)")
+    import spconv.constants
+    from spconv.core import ALL_IMPGEMM_PARAMS, ALL_NATIVE_PARAMS, ConvAlgo
+
+    # As it is imported, spconv describes every GPU kernel that it can be asked for, which takes 10 s of processor time.
+    # Where no GPU can run them, it is left none to describe.
+    if not torch.cuda.is_available():
+        ALL_IMPGEMM_PARAMS.clear()
+        ALL_NATIVE_PARAMS.clear()
+    import spconv.pytorch as spconv
+    from spconv.pytorch import SparseConvTensor, ops
+
+# spconv asks at every layer whether torch.fx traces it, and PyTorch logs each process' first such question.
+logging.getLogger("torch.fx._symbolic_trace").addFilter(lambda record: "is_fx_tracing" not in record.getMessage())
+
+LEVELS = 4  # of halved grids
+
+
+def algorithm(device_type: str) -> ConvAlgo | None:
+    """On a CPU spconv's Native algorithm, the only one there; on a GPU spconv chooses. Both keep weights in the same
+    layout, so that a checkpoint moves between them."""
+    return ConvAlgo.Native if device_type == "cpu" else None
+
+
+def subm(inputs: int, outputs: int, level: int, algo: ConvAlgo | None) -> spconv.SubMConv3d:
+    """A 3x3x3 convolution that keeps a level's voxels, without bias."""
+    return spconv.SubMConv3d(inputs, outputs, 3, bias=False, indice_key=f"same{level}", algo=algo)
+
+
+def convolve(layer: spconv.SparseModule, x: SparseConvTensor) -> SparseConvTensor:
+    """What `layer(x)` computes, on a CPU by our own kernels: to float rounding the same, in less time.
+
+    The layer's pairs are made by spconv, once a batch and level; `x` carries them to the layers that share its key.
+    """
+    if x.features.device.type != "cpu":
+        return layer(x)
+    level = x.indice_dict.setdefault(layer.indice_key, None) or _Level(layer, x)
+    x.indice_dict[layer.indice_key] = level
+    inverse = isinstance(layer, spconv.SparseInverseConv3d)
+    y = x.replace_feature(sparse.convolve(x.features, layer.weight, level.back if inverse else level.pairs))
+    y.indices, y.spatial_shape = level.before if inverse else level.after
+    return y
+
+
+class _Level:
+    """The pairs of the layers of a key, both ways, and (coordinates, grid) before and after."""
+
+    def __init__(self, layer: spconv.SparseModule, x: SparseConvTensor):
+        how = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+        after, rows, counts = ops.get_indice_pairs(
+            x.indices, x.batch_size, x.spatial_shape, ConvAlgo.Native, *how, layer.output_padding, layer.subm
+        )
+        (inputs, outputs), counts, center = rows.numpy(), counts.numpy().astype(np.int64), None
+        if layer.subm:
+            # spconv counts half of the offsets: each other one has the pairs of its opposite, turned round.
+            center = len(counts) // 2
+            counts[center] = 0
+            counts[center + 1 :] = counts[:center][::-1]
+        self.pairs = sparse.Pairs(inputs, outputs, counts, len(after), center)
+        self.back = sparse.Pairs(outputs, inputs, counts, len(x.indices), center)
+        grid = x.spatial_shape if layer.subm else ops.get_conv_output_size(x.spatial_shape, *how)
+        self.before, self.after = (x.indices, x.spatial_shape), (after, grid)
+
+
+class Block(nn.Module):
+    """BasicBlock: conv3-BN-ReLU-conv3-BN plus the input (through 1x1-BN where the width changes), ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, level: int, algo: ConvAlgo | None, momentum: float):
+        super().__init__()
+        self.conv1 = subm(inputs, outputs, level, algo)
+        self.bn1 = nn.BatchNorm1d(outputs, momentum=momentum)
+        self.conv2 = subm(outputs, outputs, level, algo)
+        self.bn2 = nn.BatchNorm1d(outputs, momentum=momentum)
+        self.shortcut = None
+        if inputs != outputs:
+            # A 1x1 convolution on sparse voxels is a linear map, and needs no sparse kernel.
+            self.shortcut = nn.Sequential(
+                nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs, momentum=momentum)
+            )
+
+    def forward(self, x: SparseConvTensor) -> SparseConvTensor:
+        y = convolve(self.conv1, x)
+        y = convolve(self.conv2, y.replace_feature(torch.relu(self.bn1(y.features))))
+        shortcut = x.features if self.shortcut is None else self.shortcut(x.features)
+        return y.replace_feature(torch.relu(self.bn2(y.features) + shortcut))
+
+
+def levels(
+    stem: int, planes: tuple[int, ...], blocks: int, algo: ConvAlgo | None, momentum: float
+) -> tuple[nn.ModuleList, nn.ModuleList, nn.ModuleList, nn.ModuleList, nn.ModuleList, nn.ModuleList]:
+    """A U-Net's (down, down_bn, encoder, up, up_bn, decoder): on each level a strided convolution with its norm, and
+    blocks; then as many up again, whose blocks read the features of the way down as well.
+
+    stem: width of the finest level. planes: of the blocks, `LEVELS` down and as many up. blocks: how many a level.
+    """
+
+    def several(inputs: int, outputs: int, level: int) -> nn.Module:
+        made = [Block(inputs if i == 0 else outputs, outputs, level, algo, momentum) for i in range(blocks)]
+        return nn.Sequential(*made) if blocks > 1 else made[0]
+
+    down, down_bn, encoder, up, up_bn, decoder = (nn.ModuleList() for _ in range(6))
+    width, skips = stem, [stem]
+    for level in range(LEVELS):
+        down.append(spconv.SparseConv3d(width, width, 2, 2, bias=False, indice_key=f"scale{level}", algo=algo))
+        down_bn.append(nn.BatchNorm1d(width, momentum=momentum))
+        encoder.append(several(width, planes[level], level + 1))
+        width = planes[level]
+        skips.append(width)
+    skips.pop()
+    for step in range(LEVELS):
+        level, outputs = LEVELS - 1 - step, planes[LEVELS + step]
+        up.append(spconv.SparseInverseConv3d(width, outputs, 2, bias=False, indice_key=f"scale{level}", algo=algo))
+        up_bn.append(nn.BatchNorm1d(outputs, momentum=momentum))
+        decoder.append(several(outputs + skips[level], outputs, level))
+        width = outputs
+    return down, down_bn, encoder, up, up_bn, decoder
+
+
+def convolve_norm_relu(conv: spconv.SparseModule, bn: nn.Module, x: SparseConvTensor) -> SparseConvTensor:
+    """A convolution, its norm, and ReLU."""
+    y = convolve(conv, x)
+    return y.replace_feature(torch.relu(bn(y.features)))
+
+
+def joined(x: SparseConvTensor, skip: SparseConvTensor) -> SparseConvTensor:
+    """The features of two tensors of the same voxels, side by side."""
+    return x.replace_feature(torch.cat([x.features, skip.features], dim=1))
+
+
+def initialise(net: nn.Module) -> None:
+    """As MinkowskiEngine does: convolutions by Kaiming, fan out; transposed ones keep its uniform default."""
+    for module in net.modules():
+        if isinstance(module, spconv.SparseInverseConv3d):
+            bound = (module.out_channels * 8) ** -0.5
+            nn.init.uniform_(module.weight, -bound, bound)
+        elif isinstance(module, spconv.SubMConv3d | spconv.SparseConv3d):
+            fan_out = module.weight[0, ..., 0].numel() * module.out_channels
+            nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
+        elif isinstance(module, nn.Linear) and module.bias is None:
+            nn.init.normal_(module.weight, std=(2 / module.out_features) ** 0.5)
+
+
+def prepare_gpu() -> None:
+    """What spconv needs to be told and asked once, before it runs on a GPU.
+
+    Raises:
+        HiclError: an spconv that this NumPy makes crash.
+    """
+    assert_spconv_survives_numpy()
+    spconv.constants.SPCONV_ALLOW_TF32 = True
+
+
+@functools.cache
+def assert_spconv_survives_numpy() -> None:
+    """Check once, in a child process, that spconv's `tensorview.from_numpy` works beside this NumPy.
+
+    cumm 0.4 (of spconv-cu120 2.3.6) kills the process with SIGFPE there under NumPy 2. Its implicit gemm on a GPU
+    needs the call; the Native algorithm on the CPU doesn't.
+
+    Raises:
+        HiclError: with the way out.
+    """
+    code = "import numpy; from cumm import tensorview as tv; tv.from_numpy(numpy.arange(4, dtype=numpy.uint32)).clone()"
+    child = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ, check=False
+    )
+    if child.returncode != 0:
+        raise HiclError(
+            f"spconv's tensorview crashes beside the installed NumPy (exit code {child.returncode}); training on a GPU"
+            " needs `pip uninstall -y spconv-cu120 cumm-cu120 && pip install 'spconv-cu126>=2.3.8'`,"
+            " or use --device cpu"
+        )
