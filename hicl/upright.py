@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from hicl.clouds import extent_of
 from hicl.errors import HiclError
 
 
@@ -34,10 +35,11 @@ def lying_axis(xyz: np.ndarray) -> str | None:
     xyz: float32 [N, 3], metres. Two things must: the scan is least extended along that axis, as rooms are in their
     height, and much of its surface faces that way, as floors, ceilings and the tops of things do.
     """
+
     from hicl.pipeline.normals import neighbors, pca_normals
     from hicl.train.kernels import MOST_VOXELS, voxelise
 
-    cell = max(_CELL, 2 * float(np.ptp(xyz, axis=0).max()) / MOST_VOXELS)
+    cell = max(_CELL, 2 * float(extent_of(xyz).max()) / MOST_VOXELS)
     points = xyz[voxelise(xyz, cell)[1]]
     low, high = np.percentile(points, [2, 98], axis=0)
     points = points[:: -(-len(points) // _MOST)]

@@ -18,7 +18,8 @@ MOST_VOXELS = 1 << 20  # along an axis: three such numbers make one key
 GRID_MULTIPLE = 16  # the network halves its grid four times
 
 
-_NOT_FINITE, _TOO_LARGE = -1, -2
+_NOT_FINITE, _TOO_LARGE, _FULL = -1, -2, -3
+_CELLS_AT_FIRST = 1 << 20  # in the table of voxels: most clouds have several points a voxel
 
 
 def kernel(function: F) -> F:
@@ -28,9 +29,9 @@ def kernel(function: F) -> F:
 
 
 @kernel
-def _voxelise(xyz, voxel_size, box, representative, voxel_of_point):
-    """Number the cells that hold points in the order of their first ones; returns how many, or what is wrong. box f8
-    [2, 3] gets the cloud's corners.
+def _voxelise(xyz, voxel_size, most, box, representative, voxel_of_point):
+    """Number the cells that hold points in the order of their first ones, `most` of them; returns how many, or what is
+    wrong. box f8 [2, 3] gets the cloud's corners.
 
     Cells are found by open addressing. Eight cells in a row share a line of the processor's cache, since points that
     follow each other in a scan are mostly near each other.
@@ -48,7 +49,7 @@ def _voxelise(xyz, voxel_size, box, representative, voxel_of_point):
         if (high[axis] - low[axis]) / voxel_size >= MOST_VOXELS:
             return _TOO_LARGE
     size = 16
-    while size < 2 * n:
+    while size < 2 * most:
         size *= 2
     groups = np.uint64(size // 8 - 1)
     keys, voxels = np.empty(size, np.int64), np.full(size, -1, np.int32)
@@ -64,6 +65,8 @@ def _voxelise(xyz, voxel_size, box, representative, voxel_of_point):
         while voxels[slot] >= 0 and keys[slot] != key:
             slot = (slot + 1) & (size - 1)
         if voxels[slot] < 0:
+            if count == most:
+                return _FULL
             keys[slot] = key
             voxels[slot] = count
             representative[count] = i
@@ -127,7 +130,10 @@ def voxelise(xyz: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.ndarray
     """
     xyz, box = np.ascontiguousarray(xyz), np.empty((2, 3))
     representative, voxel_of_point = np.empty(len(xyz), np.int64), np.empty(len(xyz), np.int32)
-    count = _voxelise(xyz, float(voxel_size), box, representative, voxel_of_point) if len(xyz) else _NOT_FINITE
+    most, count = min(len(xyz), _CELLS_AT_FIRST), _FULL if len(xyz) else _NOT_FINITE
+    while count == _FULL:
+        count = _voxelise(xyz, float(voxel_size), most, box, representative, voxel_of_point)
+        most = min(4 * most, len(xyz))
     if count == _NOT_FINITE:
         raise ValueError("points must be finite, and at least one")
     if count == _TOO_LARGE:

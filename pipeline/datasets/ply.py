@@ -142,8 +142,10 @@ def labels(path: Path, n_points: int) -> np.ndarray:
 
 def xyz(vertex: np.ndarray, path: Path, dtype: type = np.float32) -> np.ndarray:
     """[N, 3] of `dtype`. Raises `HiclError` if a coordinate is not finite."""
+    points = np.empty((len(vertex), 3), dtype)
     with np.errstate(over="ignore"):  # a double too large for float32 is said below
-        points: np.ndarray = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(dtype)
+        for column, axis in enumerate("xyz"):
+            points[:, column] = vertex[axis]
     if not np.isfinite(points).all():
         raise HiclError(f"{path}: vertex {int(np.argmin(np.isfinite(points).all(axis=1)))} is not finite")
     return points

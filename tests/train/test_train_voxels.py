@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from hicl.train import kernels
 from hicl.train.augment import augment, elastic
 from hicl.train.config import StreamConfig
 from hicl.train.kernels import (
@@ -29,6 +30,15 @@ def test_voxels_are_the_distinct_cells_and_every_point_has_its_own(xyz, size):
     # The representative is the first point of its voxel, and voxels come in order of their first points.
     _, first = np.unique(voxel_of_point, return_index=True)
     assert (representative == first).all() and (np.diff(representative) > 0).all()
+
+
+def test_more_cells_than_the_table_has_room_for_at_first(monkeypatch):
+    xyz = np.random.default_rng(0).uniform(0, 20, (500, 3)).astype(np.float32)
+    whole = voxelise(xyz, 1.0)
+    assert len(whole[0]) > 400
+    monkeypatch.setattr(kernels, "_CELLS_AT_FIRST", 16)
+    for first, again in zip(whole, voxelise(xyz, 1.0), strict=True):
+        np.testing.assert_array_equal(first, again)
 
 
 @settings(max_examples=30, deadline=None)
