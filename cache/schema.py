@@ -59,6 +59,7 @@ SCENE_ARRAYS = {
         ArraySpec("features/scale", "<f4", ("F", "h", "w"), "features", codec="zstd", required=False),
         ArraySpec("pairs/raw", "|u1", ("P",), "labels", codec="lz4hc"),
         ArraySpec("pairs/refined", "|u1", ("P",), "labels", codec="lz4hc"),
+        ArraySpec("points/spread", "|u1", ("N",), "labels", codec="lz4hc", required=False),
     )
 }
 
@@ -116,7 +117,7 @@ def assert_values(
         pixel_end = np.repeat(read("views/size"), np.diff(read("pairs/indptr")), axis=0)
         if (array >= pixel_end).any():
             raise HiclError(f"{what} lies outside its view")
-    elif name in ("pairs/raw", "pairs/refined", "points/label"):
+    elif name in ("pairs/raw", "pairs/refined", "points/spread", "points/label"):
         end = sizes["T" if name == "points/label" else "C"]
         if len(array) and (array + np.uint8(1)).max() > end:  # 255 becomes 0
             _in_range(array[array != NO_LABEL], 0, end, what)

@@ -47,6 +47,20 @@ def majority(labels: np.ndarray, point: np.ndarray, n_points: int) -> np.ndarray
     return kernels.group_modes(labels, point, _counters(n_points, labels))
 
 
+def spread(labels: np.ndarray, own: np.ndarray, point: np.ndarray, set_id: np.ndarray) -> np.ndarray:
+    """A label for every point: its own, where it has none its set's, which is the most frequent of all its pairs'.
+
+    labels: uint8 [P], 255 = none, before they were refined. own: uint8 [N], 255 = none: of the points that some image
+    shows. point: int32 [P]. set_id: int [N]; negative = in no set. Returns uint8 [N], 255 where nobody says anything.
+
+    HICL draws tokens from whole sets but labels only what is seen; a set is one surface, so what is seen of it speaks
+    for the rest. Ties go to the lowest class.
+    """
+    labels, point, set_id = _checked(labels, point, set_id)
+    said = kernels.group_modes(labels, set_id[point], _counters(int(set_id.max(initial=-1)) + 1, labels))
+    return np.where((own == NO_LABEL) & (set_id >= 0), np.append(said, np.uint8(NO_LABEL))[set_id], own)
+
+
 def set_ceiling(truth: np.ndarray, set_id: np.ndarray) -> np.ndarray:
     """The best that one label a set can do: every set gets the majority of its true labels. For evaluation only.
 

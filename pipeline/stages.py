@@ -209,6 +209,8 @@ def _number(name: str) -> int | str:
 
 
 def make_labels(raw: np.ndarray, arrays: Arrays, config: PreprocessConfig) -> Arrays:
-    """pairs/raw and pairs/refined (HICL section 3.2: the mode over each projected set)."""
-    refined = refine.vote(raw, arrays["pairs/point"], arrays["pairs/indptr"], arrays["sets/id"], scope=config.vote)
-    return {"pairs/raw": raw, "pairs/refined": refined}
+    """pairs/raw, pairs/refined (HICL section 3.2: the mode over each projected set) and points/spread."""
+    point, sets = arrays["pairs/point"], arrays["sets/id"]
+    refined = refine.vote(raw, point, arrays["pairs/indptr"], sets, scope=config.vote)
+    spread = refine.spread(raw, refine.majority(refined, point, len(sets)), point, sets)
+    return {"pairs/raw": raw, "pairs/refined": refined, "points/spread": spread}

@@ -29,9 +29,11 @@ def arrays(seed=0, n=7, views=(3, 0, 4), with_optional=True):
         "features/scale": rng.random((f, 4, 5)).astype("<f4"),
         "pairs/raw": rng.choice([0, 1, 2, 255], p).astype("u1"),
         "pairs/refined": rng.choice([0, 1, 2, 255], p).astype("u1"),
+        "points/spread": rng.choice([0, 1, 2, 255], n).astype("u1"),
     }
     if not with_optional:
-        del found["points/label"], found["features/grid"], found["features/scale"]
+        for name in ("points/label", "features/grid", "features/scale", "points/spread"):
+            del found[name]
     return found
 
 

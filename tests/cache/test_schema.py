@@ -12,9 +12,9 @@ SPEC = {
     "views/intrinsics": ("float64", 2, False), "views/size": ("int32", 2, False), "pairs/indptr": ("int64", 1, True),
     "pairs/point": ("int32", 1, False), "pairs/pixel": ("uint16", 2, False), "sets/id": ("int32", 1, False),
     "features/grid": ("int8", 4, False), "features/scale": ("float32", 3, False), "pairs/raw": ("uint8", 1, False),
-    "pairs/refined": ("uint8", 1, False),
+    "pairs/refined": ("uint8", 1, False), "points/spread": ("uint8", 1, False),
 }  # fmt: skip
-OPTIONAL = {"points/label", "features/grid", "features/scale"}
+OPTIONAL = {"points/label", "points/spread", "features/grid", "features/scale"}
 
 
 def test_the_table_is_the_specification():
@@ -99,6 +99,7 @@ def at(index, value):
         ("pairs/pixel", at((3, 1), 32), "pairs/pixel lies outside its view"),
         ("pairs/raw", at(1, 3), "pairs/raw holds .*3, expected 0..2"),
         ("pairs/refined", at(1, 254), "pairs/refined holds .*254, expected 0..2"),
+        ("points/spread", at(1, 3), "points/spread holds .*3, expected 0..2"),
         ("points/xyz", at((1, 1), np.nan), "points/xyz is not finite"),
         ("points/xyz", at((1, 1), np.inf), "points/xyz is not finite"),
     ],

@@ -46,8 +46,8 @@ def test_a_scene_is_replaced_whole(tmp_path):
 
 def test_arrays_can_be_kept(tmp_path):
     path, new = fill(tmp_path / "cache"), arrays(5)
-    kept = [name for name in new if not name.startswith("pairs/r")]
-    labels = {name: new[name] for name in ("pairs/raw", "pairs/refined")}
+    labels = {name: new[name] for name in ("pairs/raw", "pairs/refined", "points/spread")}
+    kept = [name for name in new if name not in labels]
     with CacheWriter(path, "scannet") as writer:
         put(writer, "a", new, keep=kept)
     scene, old = open_cache(path).scene("a"), arrays(0)

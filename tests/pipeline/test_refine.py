@@ -4,7 +4,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hicl.pipeline.refine import majority, set_ceiling, vote
+from hicl.pipeline.refine import majority, set_ceiling, spread, vote
 
 
 @st.composite
@@ -92,6 +92,24 @@ def test_majority(scene):
     labels, point, _, set_id = scene
     expected = [reference.most_frequent(labels[point == i].tolist()) for i in range(len(set_id))]
     assert majority(labels, point, len(set_id)).tolist() == expected
+
+
+def test_spread_by_hand():
+    """Set 0 is seen in points 0 and 1 and says 5 5 3; set 1 is seen, but nobody says what it is; set 2 isn't."""
+    set_id = np.array([0, 0, 0, 1, 1, 2, -1, -1])
+    point, labels = np.array([0, 0, 1, 3, 6], np.int32), np.array([5, 5, 3, 255, 7], np.uint8)
+    own = np.array([5, 3, 255, 255, 255, 255, 7, 255], np.uint8)
+    assert spread(labels, own, point, set_id).tolist() == [5, 3, 5, 255, 255, 255, 7, 255]
+
+
+@settings(max_examples=100, deadline=None)
+@given(scene=scenes())
+def test_spread_asks_the_set_where_a_point_has_nothing_to_say(scene):
+    labels, point, _, set_id = scene
+    own = majority(labels, point, len(set_id))
+    for i, found in enumerate(spread(labels, own, point, set_id)):
+        of_set = reference.most_frequent(labels[set_id[point] == set_id[i]].tolist()) if set_id[i] >= 0 else 255
+        assert found == (own[i] if own[i] != 255 else of_set)
 
 
 def test_set_ceiling():

@@ -1,5 +1,6 @@
 """The pipeline as a whole: what is up to date is left alone, what isn't is made anew, nothing is ever half there."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -106,6 +107,21 @@ def test_new_classes_run_only_the_labels(root, tmp_path, config, stages_done):
     assert grid.stat().st_ino == inode
     preprocess(root, tmp_path / "fresh", config, classes=("wall", "floor", "elephant"))
     assert tree(tmp_path / "cache") == tree(tmp_path / "fresh")
+
+
+def test_a_cache_from_before_spread_labels_gets_them(root, tmp_path, config, stages_done):
+    preprocess(root, tmp_path / "cache", config)
+    whole = tree(tmp_path / "cache")
+    for scene in ("corner0", "corner1"):
+        folder = tmp_path / "cache/scenes" / scene
+        shutil.rmtree(folder / "points/spread")
+        attributes = json.loads((folder / "zarr.json").read_text())
+        attributes["attributes"]["stages"]["labels"] = "0" * 16
+        (folder / "zarr.json").write_text(json.dumps(attributes))
+    assert not open_cache(tmp_path / "cache").scene("corner0").has("points/spread")
+    preprocess(root, tmp_path / "cache", config)
+    assert stages_done[2:] == [frozenset({"labels"})] * 2
+    assert tree(tmp_path / "cache") == whole
 
 
 @pytest.mark.parametrize(
@@ -238,7 +254,7 @@ def test_label_images_in_nyu40_ids(root, tmp_path):
         nyu = np.where(place == 255, 0, np.array(NYU40_IDS, np.uint8)[np.minimum(place, 19)])
         Image.fromarray(nyu.astype(np.uint8)).save(path)
     preprocess(root, tmp_path / "nyu40", labels_only(tmp_path, label_ids="nyu40"))
-    for name in ("pairs/raw", "pairs/refined"):
+    for name in ("pairs/raw", "pairs/refined", "points/spread"):
         arrays = [open_cache(tmp_path / cache).scene("corner0").read(name) for cache in ("places", "nyu40")]
         np.testing.assert_array_equal(*arrays)
     summary = preprocess(root, tmp_path / "wrong", labels_only(tmp_path))
