@@ -155,14 +155,15 @@ PRESETS = {
     "scannet": Config(),
     # The embedded miniature: the same code in a size that two CPU cores train in minutes. 60 rooms of about 6,000
     # voxels of 10 cm; one thread, because two runs side by side use two cores better than two threads of one (1.15
-    # times as fast as one). A twelfth of the paper's steps leaves a network that still underfits, which decided the
+    # times as fast as one), and no process that makes batches, as a batch takes a 25th of a step and the process as
+    # much memory as the run. A twelfth of the paper's steps leaves a network that still underfits, which decided the
     # rest, on rooms of seed 7: two scenes a step and not four, since more steps helped more than larger ones; and
     # L_kl, in the space of logits, beside the mean of the other losses, since within the mean a term near 0 took a
     # third of their weight.
     "miniature": Config(
         preset="miniature",
         threads=1,
-        stream=StreamConfig(voxel_size=0.1, workers=1),
+        stream=StreamConfig(voxel_size=0.1, workers=0),
         model=ModelConfig(stem=16, planes=(16, 32, 48, 64, 48, 48, 32, 32)),
         heads=HeadConfig(tokens=256, heads=2),
         loss=LossConfig(kl_space="logits", mean_over="labels"),
@@ -182,7 +183,7 @@ PRESETS = {
     "street": Config(
         preset="street",
         threads=1,
-        stream=StreamConfig(voxel_size=0.2, features="intensity", colour="mean", workers=1),
+        stream=StreamConfig(voxel_size=0.2, features="intensity", colour="mean", workers=0),
         model=ModelConfig("spvcnn", stem=16, planes=(16, 24, 32, 48, 48, 32, 24, 24)),
         heads=HeadConfig(tokens=256, heads=2),
         loss=LossConfig(kl_space="logits", mean_over="labels"),

@@ -142,7 +142,7 @@ def labels(path: Path, n_points: int) -> np.ndarray:
 
 def xyz(vertex: np.ndarray, path: Path, dtype: type = np.float32) -> np.ndarray:
     """[N, 3] of `dtype`. Raises `HiclError` if a coordinate is not finite."""
-    points = np.empty((len(vertex), 3), dtype)
+    points: np.ndarray = np.empty((len(vertex), 3), dtype)
     with np.errstate(over="ignore"):  # a double too large for float32 is said below
         for column, axis in enumerate("xyz"):
             points[:, column] = vertex[axis]
