@@ -27,7 +27,7 @@ _MOST_CELLS = 2**31
 _SMALLEST = 2 * GRID_MULTIPLE
 # Voxels in a box with its halo. The published network takes about 3 GB for as many.
 BOX_VOXELS = 400_000
-_SCORES_AT_ONCE = 1 << 24
+_NUMBERS_AT_ONCE = 1 << 22  # of scores, or of features
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,16 @@ class Model:
             ValueError: no points, a coordinate that isn't finite, a cloud of more than 2^20 voxels along an axis, or
                 arrays of other shapes or types.
         """
-        words = self._words(self.text if text is None else text)
+        words, head = self._words(self.text if text is None else text), self.net.head
+        # Scores are linear in what the head reads, so that its features, five times as wide, needn't be made.
+        with torch.no_grad():
+            weight, bias = words @ head.weight, words @ head.bias
         coords, read, voxel_of_point = self._voxels(xyz, values)
         label, score = np.empty(len(coords), np.uint16), np.empty(len(coords), np.float32)
-        for rows, features in self._boxes(coords, read):
-            step = max(1, _SCORES_AT_ONCE // len(words))
-            for start in range(0, len(rows), step):
-                part = slice(start, start + step)
-                best = (features[part] @ words.T).softmax(dim=1).max(dim=1)
-                label[rows[part]] = best.indices.cpu().numpy()
-                score[rows[part]] = best.values.cpu().numpy()
+        for rows, hidden in self._parts(coords, read, len(words)):
+            best = torch.nn.functional.linear(hidden, weight, bias).softmax(dim=1).max(dim=1)
+            label[rows] = best.indices.cpu().numpy()
+            score[rows] = best.values.cpu().numpy()
         return Prediction(label[voxel_of_point], score[voxel_of_point])
 
     def predict_scene(self, scene: SceneReader, text: np.ndarray | None = None) -> Prediction:
@@ -116,7 +116,7 @@ class Model:
         word = self._words(np.asarray(query)[None])[0]
         coords, read, voxel_of_point = self._voxels(xyz, values)
         result = np.empty(len(coords), np.float32)
-        for rows, features in self._boxes(coords, read):
+        for rows, features in self._features(coords, read):
             result[rows] = (torch.nn.functional.normalize(features, dim=1) @ word).cpu().numpy()
         return result[voxel_of_point]
 
@@ -124,7 +124,7 @@ class Model:
         """Voxel features [V, d] float32, not normalised, and voxel_of_point [N] int32. Arguments as of `predict`."""
         coords, read, voxel_of_point = self._voxels(xyz, values)
         result = np.empty((len(coords), self.text.shape[1]), np.float32)
-        for rows, features in self._boxes(coords, read):
+        for rows, features in self._features(coords, read):
             result[rows] = features.cpu().numpy()
         return result, voxel_of_point
 
@@ -146,15 +146,26 @@ class Model:
         return coords, point_features(read), voxel_of_point
 
     @torch.no_grad()
-    def _boxes(self, coords: np.ndarray, read: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """(rows, features [n, d] on the model's device) of boxes that hold every voxel once."""
+    def _features(self, coords: np.ndarray, read: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """(rows, features [n, d] on the model's device) of parts that hold every voxel once."""
+        for rows, hidden in self._parts(coords, read, self.text.shape[1]):
+            yield rows, self.net.head(hidden)
+
+    @torch.no_grad()
+    def _parts(self, coords: np.ndarray, read: np.ndarray, width: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """(rows, what the head reads of them, on the model's device) of parts that hold every voxel once, small enough
+        to make `width` numbers of each row."""
         if self.net.training:
             raise AssertionError("a network in training mode would change its batch statistics here")
         for rows, inside, corner in boxes(coords, self.box_voxels, self.net.REACH):
             own = np.insert(coords[rows] - corner, 0, 0, axis=1)
             grid = grid_shape(own[:, 1:])
             args = (torch.from_numpy(array).to(self.text.device) for array in (own, read[rows]))
-            yield rows[inside], self.net(*args, 1, grid)[torch.from_numpy(inside)].float()
+            hidden, own_rows = self.net.trunk(*args, 1, grid), np.flatnonzero(inside)
+            step = max(1, _NUMBERS_AT_ONCE // width)
+            for start in range(0, len(own_rows), step):
+                part = own_rows[start : start + step]
+                yield rows[part], hidden[torch.from_numpy(part)]
 
 
 def boxes(coords: np.ndarray, most: int, reach: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

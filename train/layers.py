@@ -149,6 +149,8 @@ def joined(x: SparseConvTensor, skip: SparseConvTensor) -> SparseConvTensor:
 
 def initialise(net: nn.Module) -> None:
     """As MinkowskiEngine does: convolutions by Kaiming, fan out; transposed ones keep its uniform default."""
+    if next(net.parameters()).is_meta:
+        return  # only its shapes are wanted, and PyTorch would import 150 MB to draw nothing
     for module in net.modules():
         if isinstance(module, spconv.SparseInverseConv3d):
             bound = (module.out_channels * 8) ** -0.5

@@ -71,6 +71,11 @@ class MinkUNet(nn.Module):
         Returns:
             [V, out_channels] float32 in the order of `coords`, not normalised (Eq. 1 takes the raw inner product).
         """
+        with torch.autocast(coords.device.type, enabled=False):
+            return self.head(self.trunk(coords, features, batch_size, grid))
+
+    def trunk(self, coords: torch.Tensor, features: torch.Tensor, batch_size: int, grid: list[int]) -> torch.Tensor:
+        """What the head reads, [V, planes[-1]] float32. Arguments as of `forward`."""
         # spconv has no bfloat16 kernels, and under autocast falls back to float16, whose gradients underflow without
         # a scaler. So the sparse part runs in float32 (TF32 on a GPU) and autocast is for the dense layers.
         with torch.autocast(coords.device.type, enabled=False):
@@ -82,4 +87,4 @@ class MinkUNet(nn.Module):
                 x = block(convolve_norm_relu(down, bn, x))
             for up, bn, block in zip(self.up, self.up_bn, self.decoder, strict=True):
                 x = block(joined(convolve_norm_relu(up, bn, x), skips.pop()))
-            return self.head(x.features)
+            return x.features

@@ -68,6 +68,11 @@ class SPVCNN(nn.Module):
 
     def forward(self, coords: torch.Tensor, features: torch.Tensor, batch_size: int, grid: list[int]) -> torch.Tensor:
         """Features of voxels; arguments and result as of `MinkUNet.forward`."""
+        with torch.autocast(coords.device.type, enabled=False):
+            return self.head(self.trunk(coords, features, batch_size, grid))
+
+    def trunk(self, coords: torch.Tensor, features: torch.Tensor, batch_size: int, grid: list[int]) -> torch.Tensor:
+        """What the head reads: of each voxel the branch's three features side by side, float32."""
         with torch.autocast(coords.device.type, enabled=False):  # as there
             x = SparseConvTensor(features.float(), coords, list(grid), batch_size)
             for conv, bn in zip(self.stem, self.stem_bn, strict=True):
@@ -85,4 +90,4 @@ class SPVCNN(nn.Module):
                     x = x.replace_feature(corners.voxelise(z[-1]))
                     for up, bn, blocks in (ups.pop(0), ups.pop(0)):
                         x = blocks(joined(convolve_norm_relu(up, bn, x), skips.pop()))
-            return self.head(torch.cat(z[1:], dim=1))
+            return torch.cat(z[1:], dim=1)
