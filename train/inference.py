@@ -160,8 +160,8 @@ class Model:
         for rows, inside, corner in boxes(coords, self.box_voxels, self.net.REACH):
             own = np.insert(coords[rows] - corner, 0, 0, axis=1)
             grid = grid_shape(own[:, 1:])
-            args = (torch.from_numpy(array).to(self.text.device) for array in (own, read[rows]))
-            hidden, own_rows = self.net.trunk(*args, 1, grid), np.flatnonzero(inside)
+            at, seen = (torch.from_numpy(array).to(self.text.device) for array in (own, read[rows]))
+            hidden, own_rows = self.net.trunk(at, seen, 1, grid), np.flatnonzero(inside)
             step = max(1, _NUMBERS_AT_ONCE // width)
             for start in range(0, len(own_rows), step):
                 part = own_rows[start : start + step]
