@@ -19,7 +19,7 @@ from typing import Any
 
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig, own
-from hicl.pipeline.datasets.scene import Scene
+from hicl.pipeline.datasets.scene import Group, Scene
 from hicl.pipeline.teacher.prompts import SCENE_TEMPLATES
 
 # Raised by hand when a stage's code changes what it writes.
@@ -56,12 +56,20 @@ def text(teacher: dict | None, classes: ClassList) -> str:
 
 
 def scene(
-    scene: Scene, root: Path, config: PreprocessConfig, teacher: dict | None, label_files: list[Path], text: str
+    scene: Scene | Group, root: Path, config: PreprocessConfig, teacher: dict | None, label_files: list[Path], text: str
 ) -> dict[str, str]:
     """Fingerprint of each stage of a scene, and of the text it is labelled with."""
-    frames = digest(files=files(scene.frame_files(), root), step=getattr(scene, "frame_step", 1))
+    if not isinstance(scene, Group):
+        frames = digest(files=files(scene.frame_files(), root), step=getattr(scene, "frame_step", 1))
+    else:  # which of its items can be used hangs on all of its files
+        every = files(scene.frame_files() + scene.point_files(), root)
+        frames = digest(files=every, tables=scene.described)
     points = digest(
-        code=_CODE["points"], files=files(scene.point_files(), root), own=own(config), label_ids=config.label_ids
+        code=_CODE["points"],
+        files=files(scene.point_files(), root),
+        own=own(config),
+        label_ids=config.label_ids,
+        **({"frames": frames} if isinstance(scene, Group) else {}),
     )
     views = digest(code=_CODE["views"], points=points, frames=frames, max_gap=config.max_gap, own=own(config))
     sets = digest(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,13 +35,14 @@ class Extent(NamedTuple):
     points: int = 0
     height: int = 1
     width: int = 1
+    pairs: int | None = None  # where they can be guessed better than by frames and points
 
 
 @dataclass(frozen=True)
 class Job:
     """All that a worker, maybe on another machine, needs to bring one scene up to date. A few kilobytes at most."""
 
-    scene: Scene
+    scene: Any  # a Scene, or a Group
     split: str
     root: Path
     cache: str | Path
@@ -89,14 +90,15 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
     from hicl.pipeline.warmup import compile_kernels
 
     compile_kernels()
-    scene, config, todo = unread(job.scene), job.config, job.todo
+    config, todo = job.config, job.todo
+    scene: Scene = unread(job.scene)
     with staging(job.cache) as stage:
         # Of a scene that is made anew nothing is looked at: it may be damaged.
         published = stage.cache.published(scene.id) if set(STAGES) - todo else None
         text = stage.cache.text.copy()
         arrays: dict[str, np.ndarray] = {}
         doubts: list[str] = []
-        old = _published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
+        old = published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
 
         points = scene.points() if todo & {"points", "sets"} else None
         if points is not None and "points" in todo:
@@ -109,7 +111,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         with_features = "features" in todo and job.teacher is not None
         if "views" in todo or with_features:
             skipped = {}
-            with _feature_reader(job) if with_features else contextlib.nullcontext() as reader:
+            with feature_reader(job) if with_features else contextlib.nullcontext() as reader:
                 views = stages.Views(scene, xyz, reader, config)
                 for frame_id, frame in stages.usable_frames(scene, skipped, tick):
                     views.add(frame_id, frame)
@@ -156,7 +158,7 @@ def _about(scene: Scene, arrays: dict[str, np.ndarray]) -> dict:
 
 
 @contextlib.contextmanager
-def _feature_reader(job: Job) -> Iterator["FeatureReader"]:
+def feature_reader(job: Job) -> Iterator["FeatureReader"]:
     from hicl.pipeline.teacher import features, service
 
     if job.service is not None:
@@ -172,7 +174,7 @@ def _feature_reader(job: Job) -> Iterator["FeatureReader"]:
         yield features.FeatureReader(teacher.patches, request, teacher.batch or features.IMAGES_AT_ONCE)
 
 
-def _published_arrays(published: SceneReader | None, names: list[str]) -> dict[str, np.ndarray]:
+def published_arrays(published: SceneReader | None, names: list[str]) -> dict[str, np.ndarray]:
     """Copies: a kernel compiled for writable arrays doesn't take read-only ones."""
     return {name: published.read(name).copy() for name in names if published.has(name)} if published else {}
 

@@ -10,7 +10,7 @@ from hicl.errors import HiclError
 from hicl.pipeline import fingerprint
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets.scene import Scene, Source, unread
+from hicl.pipeline.datasets.scene import Group, Scene, Source, unread
 from hicl.pipeline.job import Extent, Job, Summary, label_files, reason
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.progress import counted
@@ -66,17 +66,19 @@ def _label_folder(config: PreprocessConfig, scene_id: str, alone: bool) -> Path 
     return folder if alone and not own.is_dir() else own
 
 
-def _extent(scene: Scene) -> Extent:
+def _extent(scene: Scene | Group) -> Extent:
     """Raises `HiclError` where the scene can't be read: then nothing heavy is loaded for it."""
     from hicl.pipeline.datasets import ply
 
-    meshes = [file for file in scene.point_files() if file.suffix.lower() == ".ply"]
     camera = scene.color_camera
+    if isinstance(scene, Group):
+        return Extent(len(scene.frame_ids), scene.n_points, camera.height, camera.width, pairs=scene.n_points)
+    meshes = [file for file in scene.point_files() if file.suffix.lower() == ".ply"]
     n_points = ply.vertex_count(meshes[0]) if meshes else 150_000
     return Extent(len(scene.frame_ids), n_points, camera.height, camera.width)
 
 
-def _assert_same_scan(writer: CacheWriter, scene: Scene) -> None:
+def _assert_same_scan(writer: CacheWriter, scene: Scene | Group) -> None:
     """Raises `HiclError` where the cache has another scan by this scene's name."""
     published = writer.attributes(scene.id)
     if published is not None and published.get("source", scene.source) != scene.source:
@@ -93,8 +95,8 @@ def say_disk(jobs: list[Job], teacher: dict | None, writer: CacheWriter, say: Ca
     for job in jobs:
         if job.extent is None:
             continue
-        n_frames, n_points, height, width = job.extent
-        seen = n_frames * n_points // 5
+        n_frames, n_points, height, width, seen = job.extent
+        seen = n_frames * n_points // 5 if seen is None else seen
         total += 20 * n_points * ("points" in job.todo) + n_points * ("sets" in job.todo)
         total += 3 * seen * ("views" in job.todo) + seen * ("labels" in job.todo)
         if teacher and "features" in job.todo:

@@ -10,7 +10,7 @@ from hicl.errors import FrameError, HiclError
 from hicl.pipeline import agreement, normals, partition, refine
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.images import read_label
-from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Sweep
 from hicl.pipeline.projection import Projector
 from hicl.pipeline.sampling import label_pixels
 from hicl.pipeline.teacher.features import FeatureReader, class_scores
@@ -73,6 +73,27 @@ def make_sets(
     return {"sets/id": sets if place is None else sets[place]}
 
 
+def make_sweep(points: Sweep) -> Arrays:
+    """points/* of a key frame."""
+    arrays = {"points/xyz": points.xyz, "points/intensity": points.intensity}
+    arrays["points/valid"] = points.valid.astype(np.uint8)
+    if points.age is not None:
+        arrays["points/sweep"] = points.age
+    if points.label is not None:
+        arrays["points/label"] = points.label
+    return arrays
+
+
+def make_sweep_sets(points: Sweep, config: PreprocessConfig) -> Arrays:
+    """sets/id of a key frame: those of its valid points, and one last set of all others."""
+    xyz = points.xyz[points.valid]
+    toward = (points.sensor - xyz).astype(np.float32)
+    found = partition.sweep_sets(xyz, toward, config.k_threshold, config.min_size)
+    sets = np.full(len(points.xyz), found.max(initial=-1) + 1, np.int32)
+    sets[points.valid] = found
+    return {"sets/id": sets}
+
+
 def doubts(arrays: Arrays, left_out: int, config: PreprocessConfig) -> list[str]:
     """What a user should know of a scene before its labels are trusted, a line each.
 
@@ -126,6 +147,15 @@ def make_views(
         "pairs/point": np.concatenate([point for point, _ in pairs]),
         "pairs/pixel": np.concatenate([pixel for _, pixel in pairs]),
     }
+
+
+def make_camera_views(cameras: list[tuple[Camera, np.ndarray]], pairs: list[tuple[np.ndarray, np.ndarray]]) -> Arrays:
+    """The same of one view each of some cameras, from (camera, pose) and (point, pixel) of each."""
+    both = enumerate(zip(cameras, pairs, strict=True))
+    views = [make_views([(n, pose)], camera, [seen]) for n, ((camera, pose), seen) in both]
+    arrays = {name: np.concatenate([view[name] for view in views]) for name in views[0]}
+    counts = [len(point) for point, _ in pairs]
+    return arrays | {"pairs/indptr": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)}
 
 
 class Views:

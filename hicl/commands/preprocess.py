@@ -92,7 +92,8 @@ def _preprocess(name: str) -> Callable:
         source = dataset.source(root.absolute(), settings)  # by this name other machines' workers look for it
         for note in source.notes:
             say(note)
-        classes = parse_classes(settings.classes) if settings.classes else ClassList.of(source.classes)
+        own_words = ClassList(source.classes, source.prompts or tuple((name,) for name in source.classes))
+        classes = parse_classes(settings.classes) if settings.classes else own_words
         with cluster(scheduler, workers) as executor:
             summary = preprocess(source, everywhere(out), settings, classes, workers, device, say, executor)
         passed_over = sum(len(frames) for frames in summary.skipped.values())

@@ -7,7 +7,7 @@ coordinates, so a pinhole camera sees (x, y, z) at column fx·x/z + cx and row f
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -124,14 +124,13 @@ POSES, AXES = ("camera-to-world", "world-to-camera"), ("opencv", "opengl")
 _FLIP = np.diag([1.0, -1, -1, 1])
 
 
-class Scene(Protocol):
-    """A scene as the pipeline reads it: a dataclass of little more than names, which other processes get. Everything is
-    read when it is asked for, nothing before; what is kept of it is kept outside the fields, and stays behind in a copy
-    by `dataclasses.replace`, and when the scene is pickled. A data set's scenes derive from it, for what they have
-    nothing of their own to say to.
+class Listed(Protocol):
+    """What is preprocessed as one: a scene or a group. A dataclass of little more than names, which other processes
+    get. Everything is read when it is asked for, nothing before; what is kept of it is kept outside the fields, and
+    stays behind in a copy by `dataclasses.replace`, and when it is pickled.
 
-    color_camera, depth_camera: a `Camera`. frame_ids: int32 [F], the frames chosen by the data set's frame step; a
-    frame that can't be used is still listed.
+    color_camera: a `Camera`. frame_ids: int32 [F], the frames chosen by the data set's frame step; a frame that can't
+    be used is still listed.
     """
 
     id: str
@@ -141,18 +140,7 @@ class Scene(Protocol):
         def color_camera(self) -> Camera: ...
 
         @property
-        def depth_camera(self) -> Camera: ...
-
-        @property
         def frame_ids(self) -> np.ndarray: ...
-
-    readings: Readings | None = None
-    """How its files are read, where the user has options to say so."""
-
-    @property
-    def origin(self) -> np.ndarray:
-        """float64 [3]: what was taken off points and poses, for coordinates that float32 can't hold; mostly 0."""
-        return np.zeros(3)
 
     @property
     def source(self) -> str:
@@ -163,6 +151,32 @@ class Scene(Protocol):
         """Look, without reading frames, whether all files are there: what is missing, for each frame that can't be used
         therefore. Raises `HiclError` where nothing can be made of the scene."""
         return []
+
+    def point_files(self) -> list[Path]:
+        """Files that points and sets are read from."""
+        ...
+
+    def frame_files(self) -> list[Path]:
+        """Files that frames are read from."""
+        ...
+
+
+class Scene(Listed, Protocol):
+    """A scene as the pipeline reads it. A data set's scenes derive from it, for what they have nothing of their own to
+    say to. depth_camera: a `Camera`."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def depth_camera(self) -> Camera: ...
+
+    readings: Readings | None = None
+    """How its files are read, where the user has options to say so."""
+
+    @property
+    def origin(self) -> np.ndarray:
+        """float64 [3]: what was taken off points and poses, for coordinates that float32 can't hold; mostly 0."""
+        return np.zeros(3)
 
     def frame_name(self, frame_id: int) -> str:
         """What the frame is called in the data set; mostly its number."""
@@ -178,16 +192,80 @@ class Scene(Protocol):
         """int32 [N] over-segmentation that came with the scan, or None."""
         return None
 
-    def point_files(self) -> list[Path]:
-        """Files that `points` and `shipped_sets` read."""
+
+class Group(Listed):
+    """Scenes that are stored together, as the key frames of a drive are: its items. A key frame has no surface and no
+    depth images, but a sweep's points, seen by several cameras at once.
+
+    n_points: about how many all its items have. described: a hash of what is known of it apart from its files' content.
+    """
+
+    if TYPE_CHECKING:
+
+        @property
+        def items(self) -> Sequence["Item"]: ...
+
+        @property
+        def n_points(self) -> int: ...
+
+        @property
+        def described(self) -> str: ...
+
+
+class Item(Protocol):
+    """A key frame of a group. token: what the data set calls it by. channels: the cameras that it has images of.
+    occlusion: whether a camera may be kept from seeing a point by others before it."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def id(self) -> str: ...
+
+        @property
+        def token(self) -> str: ...
+
+        @property
+        def channels(self) -> list[str]: ...
+
+        @property
+        def occlusion(self) -> bool: ...
+
+    def points(self) -> "Sweep":
+        """Raises `HiclError` where the key frame can't be used."""
         ...
 
-    def frame_files(self) -> list[Path]:
-        """Files that `frame` reads."""
+    def image(self, channel: str) -> tuple[np.ndarray, Camera, np.ndarray]:
+        """(uint8 [H, W, 3], its camera, its pose float64 [4, 4], to the frame of the points). Raises `FrameError` where
+        it alone can't be used."""
+        ...
+
+    def image_name(self, channel: str) -> str:
+        """What the image's file is called, without its ending."""
         ...
 
 
-def unread(scene: Scene) -> Scene:
+@dataclass(frozen=True)
+class Sweep:
+    """Points of a key frame: of its own sweep of the LiDAR first, all of them in the file's order, then of others.
+
+    xyz: float32 [N, 3] metres, z up, in multiples of 1/1024. intensity: uint8 [N]. valid: bool [N]; False: the car
+    itself, no return, or not finite (then at 0 0 0). age: uint8 [N], 0 of its own sweep, n of the n-th before; None:
+    all are its own. label: uint8 [N] in the data set's class order, 255 = none, or None without ground truth; for
+    evaluation only. sensor: float64 [3], where the LiDAR was.
+    """
+
+    xyz: np.ndarray
+    intensity: np.ndarray
+    valid: np.ndarray
+    age: np.ndarray | None
+    label: np.ndarray | None
+    sensor: np.ndarray
+
+
+L = TypeVar("L", bound=Listed)
+
+
+def unread(scene: L) -> L:
     """A copy that has read nothing of its files yet, and takes with it what it will."""
     fields: Any = scene
     return replace(fields)
@@ -199,11 +277,14 @@ class Source:
 
     scenes: each with its split. truth_classes: those that the data set's ground truth is in, none without. classes:
     prompted by `hicl preprocess` unless others are asked for. notes: lines about the root that its user should know.
+    prompts: words of each class, where they aren't just its name. grouped: whether its scenes are groups.
     """
 
     dataset: str
     root: Path
-    scenes: Sequence[tuple[Scene, str]]
+    scenes: Sequence[tuple[Scene | Group, str]]
     truth_classes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    prompts: tuple[tuple[str, ...], ...] = ()
+    grouped: bool = False
