@@ -4,14 +4,17 @@ from pathlib import Path
 
 from hicl.cache.opening import open_cache
 from hicl.clouds import Cloud, assert_ply, write_ply
+from hicl.errors import HiclError
 
 
-def export(cache_path: str | Path, scene_id: str | None, out: Path, run: Path | None, device: str) -> str:
+def export(
+    cache_path: str | Path, scene_id: str | None, out: Path, run: Path | None, device: str, labels: str = "spread"
+) -> str:
     """Write a scene's points with a class each as a binary PLY, and return a line that says so.
 
-    The class is what the voted pseudo-labels say (255 where no camera saw a point), or, with a trained run, what its
-    network says. Properties: x y z in metres, in the scan's own frame, red green blue of the class, label; the comments
-    name the classes.
+    The class is what the pseudo-labels say, "spread", or "refined" or "raw" (255 where no camera saw a point), or, with
+    a trained run, what its network says. Properties: x y z in metres, in the scan's own frame, red green blue of the
+    class, label; the comments name the classes.
     Raises `HiclError`.
     """
     from hicl.pipeline.picture import class_colors
@@ -21,9 +24,15 @@ def export(cache_path: str | Path, scene_id: str | None, out: Path, run: Path | 
     scene = cache.scene(scene_id or cache.scene_ids()[0])
     xyz = scene.read("points/xyz")
     if run is None:
-        from hicl.pipeline.refine import majority
+        from hicl.pipeline.report import point_labels
 
-        label = majority(scene.read("pairs/refined"), scene.read("pairs/point"), len(xyz))
+        found, _ = point_labels(scene)
+        if labels not in found:
+            raise HiclError(
+                f"{cache_path}: scene {scene.id}: no {labels} labels; give --labels {' or '.join(found)}, or let "
+                "`hicl preprocess` bring the cache up to date"
+            )
+        label = found[labels]
     else:
         from hicl.devices import checked_device
         from hicl.train import evaluate, inference

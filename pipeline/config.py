@@ -24,7 +24,9 @@ class PreprocessConfig:
     min_size: int = setting(20, "Points in the smallest set", above=0)
     max_gap: float = setting(0.05, "Largest gap between a point and the measured depth", unit="metres", above=0)
     vote: str = setting(
-        "image", "Vote within each image (the paper), or pooled over the scene", choices=("image", "scene")
+        "image",
+        "Vote by counts within each image (the paper) or over the scene, or by the teacher's scores over the scene",
+        choices=("image", "scene", "scores"),
     )
     teacher: str = setting(
         "clip", "What labels the images; labels: label images of a 2D segmenter", choices=("clip", "labels")

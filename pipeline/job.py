@@ -86,7 +86,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
     Raises `HiclError` where the scene can't be made; nothing of it is published then.
     """
     # Here and not above: a run that finds all up to date needs no kernels.
-    from hicl.pipeline import stages
+    from hicl.pipeline import refine, stages
     from hicl.pipeline.warmup import compile_kernels
 
     compile_kernels()
@@ -124,11 +124,12 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         if "labels" in todo:
             known = old | arrays
             if job.labels is None:
-                raw = stages.label_from_features(text, known)
+                raw, votes = stages.label_from_features(text, known)
             else:
                 frames = about.get("frame_names") or [str(frame) for frame in known["views/frame"].tolist()]
                 raw = stages.label_from_images(label_files(job.labels), job.classes, config.label_ids, frames, known)
-            arrays |= stages.make_labels(raw, known, config)
+                votes = refine.count(raw, known["pairs/point"], known["sets/id"], len(job.classes))
+            arrays |= stages.make_labels(raw, votes, known, config)
 
         before = published.attributes.get("left_out", 0) if published else 0
         left_out = points.left_out if points is not None else before

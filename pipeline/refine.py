@@ -47,18 +47,25 @@ def majority(labels: np.ndarray, point: np.ndarray, n_points: int) -> np.ndarray
     return kernels.group_modes(labels, point, _counters(n_points, labels))
 
 
-def spread(labels: np.ndarray, own: np.ndarray, point: np.ndarray, set_id: np.ndarray) -> np.ndarray:
-    """A label for every point: its own, where it has none its set's, which is the most frequent of all its pairs'.
+def add_scores(sums: np.ndarray, scores: np.ndarray, point: np.ndarray, set_id: np.ndarray) -> None:
+    """Add what a view's pairs say to what their sets have: float64 [K, C] += float32 [P, C], by point int32 [P].
 
-    labels: uint8 [P], 255 = none, before they were refined. own: uint8 [N], 255 = none: of the points that some image
-    shows. point: int32 [P]. set_id: int [N]; negative = in no set. Returns uint8 [N], 255 where nobody says anything.
-
-    HICL draws tokens from whole sets but labels only what is seen; a set is one surface, so what is seen of it speaks
-    for the rest. Ties go to the lowest class.
+    set_id: int32 [N], 0 … K - 1.
     """
-    labels, point, set_id = _checked(labels, point, set_id)
-    said = kernels.group_modes(labels, set_id[point], _counters(int(set_id.max(initial=-1)) + 1, labels))
-    return np.where((own == NO_LABEL) & (set_id >= 0), np.append(said, np.uint8(NO_LABEL))[set_id], own)
+    kernels.add_rows(sums, set_id[point], scores)
+
+
+def count(labels: np.ndarray, point: np.ndarray, set_id: np.ndarray, n_classes: int) -> np.ndarray:
+    """float64 [K, C]: pairs of each class in each set, for labels that come without scores; 255 doesn't count."""
+    known = labels != NO_LABEL
+    cell = set_id[point[known]].astype(np.int64) * n_classes + labels[known]
+    shape = int(set_id.max(initial=-1)) + 1, n_classes
+    return np.bincount(cell, minlength=shape[0] * shape[1]).astype(np.float64).reshape(shape)
+
+
+def elected(votes: np.ndarray) -> np.ndarray:
+    """The class of each set, uint8 [K], by its votes [K, C]: the most, the lowest of equals; 255 where all are 0."""
+    return np.where(votes.any(axis=1), votes.argmax(axis=1), NO_LABEL).astype(np.uint8)
 
 
 def set_ceiling(truth: np.ndarray, set_id: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def relabel(
 
     Args:
         classes: at most 255.
-        vote: "image" or "scene"; None: as it was.
+        vote: "image", "scene" or "scores"; None: as it was.
         clip, weights: the teacher's, where it came from files.
         workers, executor: as of `run.preprocess`.
 

@@ -1,6 +1,7 @@
 """`hicl report labels`: how good the pseudo-labels in a cache are, before and after the vote."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PROTOCOL = (
-    "a point's label is the majority of its views, ties to the lowest class; scored on every vertex with ground truth "
-    "and a pseudo-label; mIoU over the classes in the truth"
+    "a point's label is the majority of its views, ties to the lowest class, of spread labels its set's; scored on the "
+    "vertices with ground truth, seen ones are those with a pseudo-label; mIoU over the classes in the truth"
 )
-_KINDS = ("raw", "refined", "ceiling")
-_UNSEEN = "mIoU, unseen points wrong"
+KINDS = ("raw", "refined", "spread", "ceiling")
+_TITLES = ("raw", "refined", "spread", "ceiling of the sets")
 
 
 def labels(
@@ -48,32 +49,37 @@ def labels(
 
 
 def measure(cache: CacheReader, ids: list[str]) -> dict:
-    """Counts over scenes, and where there is truth the scores of raw and refined labels and of the sets' ceiling."""
+    """Counts over scenes, and where there is truth the scores of raw, refined and spread labels and of the sets'
+    ceiling: of seen vertices by the kind's name alone, and with _unseen and _all behind it."""
     n_classes = len(cache.classes)
     to_prompted = truth_map(cache)
-    matrices = {kind: np.zeros((n_classes, n_classes + 1), np.int64) for kind in (*_KINDS, "raw_all", "refined_all")}
     totals = dict.fromkeys(("points", "pairs", "sets", "with_label", "with_truth", "with_both", "changed"), 0)
-    shares = {kind: np.zeros(n_classes, np.int64) for kind in ("raw", "refined")}
+    matrices: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((n_classes, n_classes + 1), np.int64))
+    shares: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(n_classes, np.int64))
+    spread = True
     for scene_id in ids:
         scene = cache.scene(scene_id)
-        points, predicted, truth = _point_labels(scene, to_prompted)
+        predicted, truth = point_labels(scene, to_prompted)
         seen = predicted["refined"] != NO_LABEL
-        totals["points"] += points
+        totals["points"] += len(seen)
         totals["pairs"] += len(scene.read("pairs/point"))
         totals["sets"] += scene.attributes["counts"]["sets"]
         totals["with_label"] += int(seen.sum())
         totals["changed"] += int((scene.read("pairs/raw") != scene.read("pairs/refined")).sum())
-        for kind, share in shares.items():
-            share += np.bincount(predicted[kind], minlength=256)[:n_classes]
+        for kind, label in predicted.items():
+            shares[kind] += np.bincount(label, minlength=256)[:n_classes]
+        spread = spread and "spread" in predicted
         if truth is None:
             continue
         totals["with_truth"] += int((truth != NO_LABEL).sum())
         totals["with_both"] += int((seen & (truth != NO_LABEL)).sum())
         predicted["ceiling"] = set_ceiling(truth, scene.read("sets/id"))
-        for kind in _KINDS:
-            matrices[kind] += confusion(truth[seen], predicted[kind][seen], n_classes)
-        for kind in ("raw", "refined"):
-            matrices[f"{kind}_all"] += confusion(truth, predicted[kind], n_classes)
+        for kind, label in predicted.items():
+            for where, part in (("", seen), ("_unseen", ~seen), ("_all", slice(None))):
+                matrices[kind + where] += confusion(truth[part], label[part], n_classes)
+    if not spread:  # those of some scenes can't stand beside the others' of all
+        shares.pop("spread", None)
+        matrices = {kind: matrix for kind, matrix in matrices.items() if not kind.startswith("spread")}
     result = {"dataset": cache.dataset, "scenes": len(ids), "classes": list(cache.classes), **totals}
     result["coverage"] = 100 * totals["with_label"] / max(totals["points"], 1)
     result["share"] = {kind: (100 * share / max(share.sum(), 1)).tolist() for kind, share in shares.items()}
@@ -94,16 +100,18 @@ def truth_map(cache: CacheReader) -> np.ndarray | None:
     return table
 
 
-def _point_labels(
-    scene: SceneReader, to_prompted: np.ndarray | None
-) -> tuple[int, dict[str, np.ndarray], np.ndarray | None]:
-    """Number of points, label of every point by kind (u1 [N]), and the truth in prompted classes or None."""
-    n = len(scene.read("points/xyz"))
-    point = scene.read("pairs/point")
+def point_labels(
+    scene: SceneReader, to_prompted: np.ndarray | None = None
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Label of every point by kind (u1 [N]), and the truth in prompted classes or None. Spread labels are missing where
+    the cache is of an earlier hicl."""
+    n, point = scene.attributes["counts"]["points"], scene.read("pairs/point")
     predicted = {kind: majority(scene.read(f"pairs/{kind}"), point, n) for kind in ("raw", "refined")}
+    if scene.has("points/spread"):
+        predicted["spread"] = scene.read("points/spread")
     if to_prompted is None or not scene.has("points/label"):
-        return n, predicted, None
-    return n, predicted, to_prompted[scene.read("points/label")]
+        return predicted, None
+    return predicted, to_prompted[scene.read("points/label")]
 
 
 def table(cache: CacheReader, numbers: dict) -> str:
@@ -113,39 +121,44 @@ def table(cache: CacheReader, numbers: dict) -> str:
         f"  {numbers['points']:,} points in {numbers['sets']:,} sets, coverage {numbers['coverage']:.1f} %; "
         f"{numbers['pairs']:,} pairs, {100 * numbers['changed'] / max(numbers['pairs'], 1):.1f} % changed by the vote"
     )
-    width = max(len(name) for name in (*cache.classes, _UNSEEN)) + 2
+    width = max(len(name) for name in (*cache.classes, "accuracy, unseen")) + 2
+    kinds = [kind for kind in KINDS if kind in numbers["share"] or kind in numbers]
+    titles = [_TITLES[KINDS.index(kind)] for kind in kinds]
+
+    def row(name: str, values: list[float | None]) -> str:
+        cells = ["-" if value is None else f"{value:.1f}" for value in values]
+        return f"  {name:{width}}" + "".join(f"{c:>{max(7, len(t)) + 2}}" for c, t in zip(cells, titles, strict=True))
+
+    def header(text: str) -> str:
+        return f"  {text:{width}}" + "".join(f"{title:>{max(7, len(title)) + 2}}" for title in titles)
+
+    if "spread" not in kinds:
+        lines.append("  no spread labels yet: the next `hicl preprocess` adds them")
     if "raw" not in numbers:
         lines.append("  no ground truth in these classes: the share of points that each class gets, in %")
-        lines.append(f"  {'':{width}}{'raw':>9}{'refined':>9}")
-        for index, name in enumerate(cache.classes):
-            raw, refined = (numbers["share"][kind][index] for kind in ("raw", "refined"))
-            lines.append(f"  {name:{width}}{raw:9.1f}{refined:9.1f}")
+        lines.append(header(""))
+        lines += [row(name, [numbers["share"][kind][i] for kind in kinds]) for i, name in enumerate(cache.classes)]
         return "\n".join(lines)
     lines.append(f"  protocol: {PROTOCOL}")
     covered = f"{numbers['coverage_of_truth']:.1f} % of {numbers['with_truth']:,}"
     lines.append(f"  {covered} vertices with ground truth have a label")
-    lines.append(f"  {'IoU in %':{width}}{'raw':>9}{'refined':>9}{'ceiling of the sets':>21}")
-    for index, name in enumerate(cache.classes):
-        lines.append(_row(name, width, [numbers[kind]["iou"][index] for kind in _KINDS]))
-    lines.append("  " + "-" * (width + 39))
-    for measure_name, label in (("miou", "mIoU"), ("accuracy", "accuracy")):
-        lines.append(_row(label, width, [numbers[kind][measure_name] for kind in _KINDS]))
-    every = [numbers[f"{kind}_all"]["miou"] for kind in ("raw", "refined")]
-    lines.append(_row(_UNSEEN, width, every))
+    lines.append(header("IoU in %, seen vertices"))
+    lines += [row(name, [numbers[kind]["iou"][i] for kind in kinds]) for i, name in enumerate(cache.classes)]
+    lines.append("  " + "-" * (len(lines[-1]) - 2))
+    for measured, name in (("miou", "mIoU"), ("accuracy", "accuracy")):
+        for where, suffix in ((", seen", ""), (", unseen", "_unseen"), (", all", "_all")):
+            lines.append(row(name + where, [numbers[kind + suffix][measured] for kind in kinds]))
+    if numbers["ceiling_all"]["accuracy"] > 99.95:
+        lines.append("  a ceiling of 100: the truth was annotated on these very sets, which it therefore can't judge")
     return "\n".join(lines)
 
 
-def _row(name: str, width: int, values: list[float | None]) -> str:
-    cells = [f"{'-' if value is None else f'{value:.1f}'}" for value in values]
-    return f"  {name:{width}}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, (9, 9, 21), strict=False))
-
-
 def draw(cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None = None) -> "Image":
-    """A PIL image of a scene: colours, sets, raw and refined labels, and where there are any, a network's prediction
-    (class ids [N]) and the truth."""
+    """A PIL image of a scene: colours, sets, raw, refined and spread labels, and where there are any, a network's
+    prediction (class ids [N]) and the truth."""
     from hicl.pipeline import picture
 
-    _, predicted, truth = _point_labels(scene, truth_map(cache))
+    predicted, truth = point_labels(scene, truth_map(cache))
     colors = picture.class_colors(cache.classes)
     up, ahead = np.array([0.0, 0.0, 1.0]), np.array([0.6, 1.0, 0.25])
     if cache.dataset == "rgbd":  # the axes may be any; cameras are mostly held upright, and looked at the scene
@@ -158,6 +171,8 @@ def draw(cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None =
         ("raw labels (teacher)", view.draw(colors[predicted["raw"]])),
         ("refined labels (vote)", view.draw(colors[predicted["refined"]])),
     ]
+    if "spread" in predicted:
+        panels.append(("spread labels (sets)", view.draw(colors[predicted["spread"]])))
     shown = list(predicted.values())
     for name, label in (("prediction (network)", prediction), ("ground truth", truth)):
         if label is not None:
@@ -165,4 +180,4 @@ def draw(cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None =
             shown.append(label)
     used = np.unique(np.concatenate(shown))
     legend = [(cache.classes[index] if index < len(cache.classes) else "none", colors[index]) for index in used]
-    return picture.sheet(panels, legend, columns=2 if len(panels) == 4 else 3)
+    return picture.sheet(panels, legend, columns={4: 2, 7: 4}.get(len(panels), 3))

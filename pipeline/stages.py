@@ -12,7 +12,7 @@ from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.images import read_label
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Sweep
 from hicl.pipeline.projection import Projector
-from hicl.pipeline.sampling import label_pixels
+from hicl.pipeline.sampling import label_pixels, scores_at
 from hicl.pipeline.teacher.features import FeatureReader, class_scores
 from hicl.pipeline.weld import weld
 
@@ -196,16 +196,21 @@ class Views:
         return arrays
 
 
-def label_from_features(text: np.ndarray, arrays: Arrays) -> np.ndarray:
-    """pairs/raw from the teacher's features: classes are scored on the patches, scores are sampled at the pixels.
+def label_from_features(text: np.ndarray, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """pairs/raw from the teacher's features: classes are scored on the patches, scores are sampled at the pixels. And
+    what the scores of all pairs of a set sum up to, float64 [K, C].
 
-    text: float32 [C, d]; arrays: features/grid, features/scale, views/size, pairs/indptr, pairs/pixel.
+    text: float32 [C, d]; arrays: sets/id, features/grid, features/scale, views/size, pairs/indptr, pairs/{point,pixel}.
     """
     indptr, pixel, raw = arrays["pairs/indptr"], arrays["pairs/pixel"], []
+    point, sets = arrays["pairs/point"], arrays["sets/id"]
+    votes = np.zeros((int(sets.max(initial=-1)) + 1, len(text)))
     for view, (start, end) in enumerate(zip(indptr[:-1], indptr[1:], strict=True)):
         scores = class_scores(arrays["features/grid"][view], arrays["features/scale"][view], text)
-        raw.append(label_pixels(scores, pixel[start:end], tuple(arrays["views/size"][view].tolist())))
-    return np.concatenate(raw)
+        at = pixel[start:end], tuple(arrays["views/size"][view].tolist())
+        raw.append(label_pixels(scores, *at))
+        refine.add_scores(votes, scores_at(scores, *at), point[start:end], sets)
+    return np.concatenate(raw), votes
 
 
 def label_from_images(
@@ -238,9 +243,15 @@ def _number(name: str) -> int | str:
     return int(name) if name.isdecimal() else name
 
 
-def make_labels(raw: np.ndarray, arrays: Arrays, config: PreprocessConfig) -> Arrays:
-    """pairs/raw, pairs/refined (HICL section 3.2: the mode over each projected set) and points/spread."""
+def make_labels(raw: np.ndarray, votes: np.ndarray, arrays: Arrays, config: PreprocessConfig) -> Arrays:
+    """pairs/raw, pairs/refined (HICL section 3.2: the mode over each projected set) and points/spread.
+
+    votes: float64 [K, C], what all pairs of a set say together: their scores' sums, or counts of labels.
+    """
     point, sets = arrays["pairs/point"], arrays["sets/id"]
-    refined = refine.vote(raw, point, arrays["pairs/indptr"], sets, scope=config.vote)
-    spread = refine.spread(raw, refine.majority(refined, point, len(sets)), point, sets)
+    spread = refine.elected(votes)[sets]
+    if config.vote == "scores":
+        refined = spread[point]
+    else:
+        refined = refine.vote(raw, point, arrays["pairs/indptr"], sets, scope=config.vote)
     return {"pairs/raw": raw, "pairs/refined": refined, "points/spread": spread}

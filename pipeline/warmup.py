@@ -10,7 +10,6 @@ from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
 from hicl.pipeline.fusion import fuse_depth
 from hicl.pipeline.kernels import lists, vote
-from hicl.pipeline.sampling import scores_at
 from hicl.processes import compiling
 
 
@@ -63,9 +62,8 @@ def _run_stages() -> None:
         arrays |= views.arrays({})
         codes, scale = np.ones((1, 2, 2, 4), np.int8), np.ones((1, 2, 2), np.float32)
         seen = arrays | {"features/grid": codes, "features/scale": scale}
-        raw = stages.label_from_features(np.zeros((2, 4), np.float32), seen)
-        scores_at(np.ones((2, 2, 1), np.float32), arrays["pairs/pixel"], (8, 8))
+        raw, votes = stages.label_from_features(np.zeros((2, 4), np.float32), seen)
         frame = scene.frame(0)
         fuse_depth([(frame.color, frame.depth, frame.pose)], scene.depth_camera, scene.color_camera, min_hits=1)
         for scope in ("image", "scene"):
-            stages.make_labels(raw, arrays, PreprocessConfig(vote=scope))
+            stages.make_labels(raw, votes, arrays, PreprocessConfig(vote=scope))

@@ -64,7 +64,9 @@ def plane(n=60):
 
 def test_layers_of_a_cache(cache):
     cloud = load(cache, None, None, None, None)
-    assert cloud.title == "a" and list(cloud.layers) == ["colours", "raw labels", "refined labels", "sets", "truth"]
+    assert cloud.title == "a" and list(cloud.layers) == [
+        "colours", "raw labels", "refined labels", "spread labels", "sets", "truth"
+    ]  # fmt: skip
     found = scenes.arrays(views=(3, 1, 4))
     for layer in cloud.layers.values():
         assert layer.colors.dtype == np.uint8 and layer.colors.shape == (7, 3)
@@ -78,6 +80,8 @@ def test_layers_of_a_cache(cache):
         counts = np.bincount(votes[votes != 255], minlength=3)
         expected = class_colors(scenes.CLASSES)[counts.argmax() if counts.any() else 255]
         np.testing.assert_array_equal(color, expected)
+    spread = class_colors(scenes.CLASSES)[found["points/spread"]]
+    np.testing.assert_array_equal(cloud.layers["spread labels"].colors, spread)
     sets = cloud.layers["sets"]
     assert "3 sets" in sets.note
     np.testing.assert_array_equal(sets.colors[:3], sets.colors[3:6])
@@ -125,11 +129,15 @@ def test_layers_of_a_ply(tmp_path):
 def test_what_export_writes_is_read_back(cache, tmp_path):
     from hicl.export import export
 
-    export(cache, "a", tmp_path / "a.ply", None, "cpu")
-    written, cached = load(tmp_path / "a.ply", None, None, None, None), load(cache, "a", None, None, None)
-    assert written.layers["labels"].legend == cached.layers["refined labels"].legend
-    np.testing.assert_array_equal(written.layers["labels"].colors, cached.layers["refined labels"].colors)
-    np.testing.assert_array_equal(written.xyz, cached.xyz)
+    cached = load(cache, "a", None, None, None)
+    for kind in ("spread", "refined", "raw"):
+        export(cache, "a", tmp_path / "a.ply", None, "cpu", kind)
+        written = load(tmp_path / "a.ply", None, None, None, None)
+        assert written.layers["labels"].legend == cached.layers[f"{kind} labels"].legend
+        np.testing.assert_array_equal(written.layers["labels"].colors, cached.layers[f"{kind} labels"].colors)
+        np.testing.assert_array_equal(written.xyz, cached.xyz)
+    with pytest.raises(HiclError, match="scene b: no spread labels; give --labels raw or refined"):
+        export(cache, "b", tmp_path / "b.ply", None, "cpu")
 
 
 def test_thinning_is_the_same_each_time(cache):

@@ -7,6 +7,9 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+
+from hicl import metrics
 from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader
 from hicl.config import flat, shown, updated
@@ -45,7 +48,7 @@ def table2(
 
     Returns:
         What `table2.json` holds: {"experiments": {"I": {"miou": [one per seed, percent], …}, …}, …}. While runs are
-        missing, "missing" names them.
+        missing, "missing" names them. "labels_alone": see there.
 
     Raises:
         HiclError: as `train` and `evaluate`; a finished run in `out` had other settings; another process writes there.
@@ -67,15 +70,36 @@ def table2(
     steps = len(stream.plan(scenes, schedule.batch, config.seed, schedule.epochs, 0, 1))
     data = stream.split_fingerprint(cache, "val")
     done = {run for _, _, run, *_ in tasks if _evaluated(run, data)}
+    alone = labels_alone(cache)
     with locked(out):
         for run, line in _finished(tasks, jobs, steps):
             say(line)
             done.add(run)
-            results = _collect(out, config, seeds, experiments, cache, done)
+            results = _collect(out, config, seeds, experiments, cache, done) | {"labels_alone": alone}
             checkpoint.replace_text(out / "table2.json", json.dumps(results, indent=1) + "\n")
             checkpoint.replace_text(out / "table2.md", markdown(results))
             picture(results, out / "table2.png")
     return results
+
+
+def labels_alone(cache: CacheReader, split: str = "val") -> dict | None:
+    """Scores, in percent, of a split's spread labels: what its images and sets say without any network.
+
+    Returns accuracy, miou and iou (one a class); None where there are no spread labels or no truth in these classes.
+    A network must do better to be worth its training, though it sees the scored rooms' surfaces only, no image.
+    """
+    n_classes = len(cache.classes)
+    matrix = np.zeros((n_classes, n_classes + 1), np.int64)
+    if cache.truth_classes and tuple(cache.truth_classes) != tuple(cache.classes):
+        return None
+    for name in cache.scene_ids(split):
+        scene = cache.scene(name)
+        if not scene.has("points/label"):
+            continue
+        if not scene.has("points/spread"):
+            return None
+        matrix += metrics.confusion(scene.read("points/label"), scene.read("points/spread"), n_classes)
+    return metrics.scores(matrix) if matrix.any() else None
 
 
 def _finished(tasks: list[tuple], jobs: int, steps: int) -> Iterator[tuple[Path, str]]:
@@ -201,7 +225,14 @@ def markdown(results: dict) -> str:
             f" {statistics.mean(row['minutes']):.1f} |"
         )
         before = row
-    return "\n".join([*lines, "", f"Protocol: {results['protocol']}.", ""])
+    lines += ["", f"Protocol: {results['protocol']}."]
+    if alone := results.get("labels_alone"):
+        lines.insert(len(lines) - 2, f"| | labels alone, no network | | | {alone['miou']:.2f} | | |")
+        lines.append(
+            "Labels alone: every vertex has the voted label of its set. They come from images of the scored rooms, of "
+            "which the networks see the surface only."
+        )
+    return "\n".join([*lines, ""])
 
 
 def picture(results: dict, path: Path) -> bool:

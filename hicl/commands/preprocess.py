@@ -126,7 +126,7 @@ def _end(summary: "Summary") -> None:
 def relabel(
     cache: Cache,
     classes: Classes,
-    vote: Annotated[str | None, typer.Option(help="image or scene. [default: as it was]")] = None,
+    vote: Annotated[str | None, typer.Option(help="image, scene or scores. [default: as it was]")] = None,
     clip: Clip = None,
     weights: Weights = None,
     workers: Workers = None,

@@ -62,12 +62,13 @@ def export(
     out: PlyOut,
     scene: Scene = None,
     model: OptionalModel = None,
+    labels: Annotated[str, typer.Option(help="Without a model: spread, refined or raw labels.")] = "spread",
     device: Device = "auto",
 ) -> None:
     """Write a scene as a PLY with a class and its colour for each point: the pseudo-labels', or a trained model's."""
     from hicl.export import export
 
-    typer.echo(export(cache, scene, out, model, device))
+    typer.echo(export(cache, scene, out, model, device, labels))
 
 
 def view(

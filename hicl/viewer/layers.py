@@ -138,8 +138,7 @@ def of_cache(
     teacher: tuple[str | None, str | None] = (None, None),
 ) -> Cloud:
     """A cache's scene: colours, labels before and after the vote, sets, truth and prediction where there are any."""
-    from hicl.pipeline.refine import majority
-    from hicl.pipeline.report import truth_map
+    from hicl.pipeline.report import point_labels, truth_map
 
     cache = open_cache(path)
     ids = cache.scene_ids()
@@ -152,8 +151,7 @@ def of_cache(
         raise HiclError(f"{scene.path}: no points, so there is nothing to see; look at the scan it was made from")
     classes = dict(enumerate(cache.classes))
     layers = {"colours": Layer(scene.read("points/rgb"))}
-    for kind in ("raw", "refined"):
-        label = majority(scene.read(f"pairs/{kind}"), scene.read("pairs/point"), len(xyz))
+    for kind, label in point_labels(scene)[0].items():
         layers[f"{kind} labels"] = class_layer(label, classes)
     layers["sets"] = set_layer(scene.read("sets/id"))
     if scene.has("points/label"):

@@ -47,6 +47,16 @@ def group_modes(labels, group, counts):
 
 
 @kernel
+def add_rows(sums, group, rows):
+    """sums f8 [groups, C] += rows f4 [P, C], each to the group i4 [P] that it belongs to; negative = none."""
+    for p in range(len(group)):
+        g = group[p]
+        if g >= 0:
+            for k in range(rows.shape[1]):
+                sums[g, k] += rows[p, k]
+
+
+@kernel
 def vote(labels, point, set_id, indptr, counts):
     """labels u1 [P], point i4 [P], set_id i4 [N], negative = none, views indptr i8 [F + 1] -> u1 [P]."""
     n_sets = counts.shape[0]

@@ -52,8 +52,8 @@ def scene_arrays(room: Room, teacher: Teacher, text: np.ndarray) -> tuple[dict[s
     arrays |= stages.make_views(list(enumerate(room.poses)), COLOR, pairs)
     grid = teacher.encode_images(list(room.color))
     arrays["features/grid"], arrays["features/scale"] = quantise(torch.from_numpy(grid))
-    raw = stages.label_from_features(text, arrays)
-    return arrays | stages.make_labels(raw, arrays, PreprocessConfig()), grid
+    raw, votes = stages.label_from_features(text, arrays)
+    return arrays | stages.make_labels(raw, votes, arrays, PreprocessConfig()), grid
 
 
 def as_published(grid: np.ndarray) -> dict[str, np.ndarray]:

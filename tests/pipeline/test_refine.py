@@ -4,7 +4,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hicl.pipeline.refine import majority, set_ceiling, spread, vote
+from hicl.pipeline.refine import add_scores, count, elected, majority, set_ceiling, vote
 
 
 @st.composite
@@ -94,22 +94,27 @@ def test_majority(scene):
     assert majority(labels, point, len(set_id)).tolist() == expected
 
 
-def test_spread_by_hand():
-    """Set 0 is seen in points 0 and 1 and says 5 5 3; set 1 is seen, but nobody says what it is; set 2 isn't."""
-    set_id = np.array([0, 0, 0, 1, 1, 2, -1, -1])
-    point, labels = np.array([0, 0, 1, 3, 6], np.int32), np.array([5, 5, 3, 255, 7], np.uint8)
-    own = np.array([5, 3, 255, 255, 255, 255, 7, 255], np.uint8)
-    assert spread(labels, own, point, set_id).tolist() == [5, 3, 5, 255, 255, 255, 7, 255]
+def test_votes_by_hand():
+    """Set 0 has the points 0 to 2, of which 2 isn't seen; set 1 is seen, but without labels; set 2 isn't seen."""
+    set_id = np.array([0, 0, 0, 1, 2], np.int32)
+    point, labels = np.array([0, 1, 1, 3], np.int32), np.array([1, 0, 0, 255], np.uint8)
+    votes = count(labels, point, set_id, 3)
+    assert votes.tolist() == [[2, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert elected(votes).tolist() == [0, 255, 255]
+    # By scores, one sure pair outweighs two that are not.
+    sums, scores = np.zeros((3, 3)), np.array([[0, 0.9, 0], [0.3, 0.2, 0], [0.3, 0.2, 0], [-3, -1, -2]], np.float32)
+    add_scores(sums, scores[:2], point[:2], set_id)
+    add_scores(sums, scores[2:], point[2:], set_id)
+    assert elected(sums).tolist() == [1, 1, 255]
 
 
 @settings(max_examples=100, deadline=None)
 @given(scene=scenes())
-def test_spread_asks_the_set_where_a_point_has_nothing_to_say(scene):
-    labels, point, _, set_id = scene
-    own = majority(labels, point, len(set_id))
-    for i, found in enumerate(spread(labels, own, point, set_id)):
-        of_set = reference.most_frequent(labels[set_id[point] == set_id[i]].tolist()) if set_id[i] >= 0 else 255
-        assert found == (own[i] if own[i] != 255 else of_set)
+def test_counting_a_set_is_the_vote_of_the_scene(scene):
+    labels, point, indptr, set_id = scene
+    set_id = (set_id + 1).astype(np.int32)
+    found = elected(count(labels, point, set_id, 255))[set_id[point]]
+    assert np.array_equal(found, vote(labels, point, indptr, set_id, "scene"))
 
 
 def test_set_ceiling():

@@ -21,6 +21,7 @@ def room(truth=True):
     truth      0    0    1    1    -    2
     raw        0    1    1    0+1  2    unseen      point 3: a tie, so 0
     refined    0    0    0    1    1    unseen
+    spread     0    0    0    1    1    2
     ceiling    0    0    0    1    1    2
     """
     scene = arrays(n=6, views=(4, 2))
@@ -31,6 +32,7 @@ def room(truth=True):
     scene["pairs/point"][:] = [0, 1, 2, 3, 3, 4]
     scene["pairs/raw"][:] = [0, 1, 1, 1, 0, 2]
     scene["pairs/refined"][:] = [0, 0, 0, 1, 1, 1]
+    scene["points/spread"][:] = [0, 0, 0, 1, 1, 2]
     if not truth:
         del scene["points/label"]
     return scene
@@ -56,7 +58,7 @@ def test_numbers_counted_by_hand(tmp_path):
     assert found["raw"]["accuracy"] == pytest.approx(50)
     assert found["raw"]["iou"] == [pytest.approx(100 / 3), pytest.approx(100 / 3), None]
     assert found["raw"]["miou"] == pytest.approx(100 / 3)
-    for kind in ("refined", "ceiling"):
+    for kind in ("refined", "spread", "ceiling"):
         assert found[kind]["accuracy"] == pytest.approx(75)
         assert found[kind]["iou"] == [pytest.approx(200 / 3), pytest.approx(50), None]
         assert found[kind]["miou"] == pytest.approx((200 / 3 + 50) / 2)
@@ -64,6 +66,12 @@ def test_numbers_counted_by_hand(tmp_path):
     assert found["refined_all"]["accuracy"] == pytest.approx(60)
     assert found["refined_all"]["miou"] == pytest.approx((200 / 3 + 50) / 3)
     assert found["raw_all"]["miou"] == pytest.approx((100 / 3 + 100 / 3) / 3)
+    # Point 5, the unseen one, has the label of its set; 0 0 1 1 2 is then 0 0 0 1 2.
+    for kind in ("spread", "ceiling"):
+        assert found[f"{kind}_unseen"] == {"accuracy": 100, "miou": 100, "iou": [None, None, 100]}
+        assert found[f"{kind}_all"]["accuracy"] == pytest.approx(80)
+        assert found[f"{kind}_all"]["miou"] == pytest.approx((200 / 3 + 50 + 100) / 3)
+    assert found["refined_unseen"] == {"accuracy": 0, "miou": 0, "iou": [None, None, 0]}
     assert found["share"]["raw"] == pytest.approx([40, 40, 20])
     assert found["share"]["refined"] == pytest.approx([60, 40, 0])
 
@@ -101,20 +109,47 @@ def test_table_json_and_picture(tmp_path):
     numbers = json.loads(json_file.read_text())
     assert set(numbers) >= {
         "dataset", "split", "scenes", "classes", "points", "pairs", "sets", "coverage", "coverage_of_truth", "share",
-        "raw", "refined", "ceiling", "raw_all", "refined_all",
+        "raw", "refined", "spread", "ceiling", "raw_all", "refined_all", "spread_all", "spread_unseen",
     }  # fmt: skip
     assert set(numbers["raw"]) == {"accuracy", "miou", "iou"}
     assert (numbers["dataset"], numbers["split"], numbers["classes"]) == ("scannet", "val", ["wall", "floor", "chair"])
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.split()}
-    assert lines["wall"] == ["33.3", "66.7", "66.7"]
-    assert lines["chair"] == ["-", "-", "-"]
-    assert lines["mIoU"] == ["33.3", "58.3", "58.3"]
-    assert lines["accuracy"] == ["50.0", "75.0", "75.0"]
+    assert lines["wall"] == ["33.3", "66.7", "66.7", "66.7"]
+    assert lines["chair"] == ["-", "-", "-", "-"]
+    scored = {name: " ".join(line.split()) for line in text.splitlines() for name in [" ".join(line.split()[:2])]}
+    assert scored["mIoU, seen"] == "mIoU, seen 33.3 58.3 58.3 58.3"
+    assert scored["mIoU, unseen"] == "mIoU, unseen 0.0 0.0 100.0 100.0"
+    assert scored["mIoU, all"] == "mIoU, all 22.2 38.9 72.2 72.2"
+    assert scored["accuracy, all"] == "accuracy, all 40.0 60.0 80.0 80.0"
+    assert "annotated" not in text
     with Image.open(picture) as image:
         assert image.format == "PNG" and 500 < image.width < 4000 and 200 < image.height < 4000
         colors = {color for _, color in image.convert("RGB").getcolors(1 << 24)}
     # The benchmark's colours of wall, floor and chair.
     assert {(174, 199, 232), (152, 223, 138), (188, 189, 34)} <= colors
+
+
+def test_truth_that_the_sets_were_drawn_from(tmp_path):
+    scene = room()
+    scene["points/label"][:] = [0, 0, 0, 1, 1, NONE]
+    make(tmp_path, scene)
+    text = report.labels(tmp_path, None, None, None, None)
+    assert "a ceiling of 100: the truth was annotated on these very sets" in text
+
+
+def test_a_cache_from_before_spread_labels(tmp_path):
+    """Of one scene of two there are some: numbers of different scenes don't stand side by side."""
+    scene = room()
+    del scene["points/spread"]
+    with CacheWriter(tmp_path, "scannet") as writer:
+        set_text(writer, ("wall", "floor", "chair"), truth=("wall", "floor", "chair"))
+        put(writer, "a", room())
+        put(writer, "b", scene)
+        writer.write_manifest({name: ("val", "") for name in "ab"})
+    found = report.measure(open_cache(tmp_path), ["a", "b"])
+    assert "spread" not in found and "spread_all" not in found and "spread" not in found["share"]
+    text = report.labels(tmp_path, None, None, tmp_path / "room.png", "b")
+    assert "no spread labels yet: the next `hicl preprocess` adds them" in text and "mIoU, unseen" in text
 
 
 def test_what_is_not_there(tmp_path):

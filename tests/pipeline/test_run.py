@@ -70,7 +70,8 @@ def test_labels_follow_from_the_cached_features_and_pairs(root, tmp_path, config
     grid = scene.read("features/grid").astype(np.float64) * scene.read("features/scale")[..., None]
     assert np.allclose(np.linalg.norm(grid, axis=-1), 1, atol=0.01)
     rows, columns = grid.shape[1:3]
-    for pair in range(0, len(raw), 37):
+    set_of_pair, sums = scene.read("sets/id")[scene.read("pairs/point")], np.zeros((3, len(CLASSES)))
+    for pair in range(len(raw)):
         view = np.searchsorted(scene.read("pairs/indptr"), pair, side="right") - 1
         y = np.clip((pixel[pair, 0] + 0.5) * rows / 48 - 0.5, 0, rows - 1)
         x = np.clip((pixel[pair, 1] + 0.5) * columns / 64 - 0.5, 0, columns - 1)
@@ -82,7 +83,13 @@ def test_labels_follow_from_the_cached_features_and_pairs(root, tmp_path, config
         )
         scores = cache.text.astype(np.float64) @ feature
         assert scores[raw[pair]] >= scores.max() - 1e-6
+        sums[set_of_pair[pair]] += scores
     assert len(np.unique(scene.read("sets/id"))) == 3  # two walls and a floor
+    spread = scene.read("points/spread")
+    assert [set(spread[scene.read("sets/id") == k].tolist()) for k in range(3)] == [{k} for k in sums.argmax(axis=1)]
+    preprocess(root, tmp_path / "cache", replace(config, vote="scores"))
+    scene = open_cache(tmp_path / "cache").scene("corner0")
+    np.testing.assert_array_equal(scene.read("pairs/refined"), spread[scene.read("pairs/point")])
 
 
 def test_second_run_does_nothing(root, tmp_path, config, stages_done):

@@ -41,6 +41,7 @@ def scene_arrays(
     xyz, kind, sets = room(rng, n_points, **kwargs)
     rgb = np.clip(COLOURS[kind] + rng.normal(0, 15, (n_points, 3)), 0, 255).astype(np.uint8)
     points, raws, refineds = [], [], []
+    said = np.zeros((sets.max() + 1, len(CLASSES)), int)
     for _ in range(n_views):
         point = np.flatnonzero(np.linalg.norm(xyz[:, :2] - rng.uniform(0, 3, 2), axis=1) < 1.5).astype(np.int32)
         wrong = rng.random(len(point)) < noise
@@ -50,6 +51,7 @@ def scene_arrays(
         known = raw != 255
         np.add.at(votes, (sets[point[known]], raw[known]), 1)
         refined = np.where(votes.sum(1) > 0, votes.argmax(1), 255).astype(np.uint8)[sets[point]]
+        said += votes
         points.append(point), raws.append(raw), refineds.append(refined)
     total = sum(map(len, points))
     return {
@@ -67,6 +69,7 @@ def scene_arrays(
         "pairs/raw": np.concatenate(raws),
         "pairs/refined": np.concatenate(refineds),
         "sets/id": sets,
+        "points/spread": np.where(said.sum(1) > 0, said.argmax(1), 255).astype(np.uint8)[sets],
     }
 
 

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.metrics import jaccard_score
 from synthetic_rooms import make_cache
 
 from hicl.cache.opening import open_cache
@@ -286,12 +288,17 @@ def test_table_2_is_made_once_and_only_once(cache, tmp_path, monkeypatch):
     results = ablation.table2(cache, config, tmp_path, [0, 1], say=say)
     assert [len(table["missing"]) for table in grown] == [9, 8, 7, 6, 5, 4, 3, 2, 1][: len(grown)] and len(grown) == 9
     assert [len(grown[0]["experiments"][name]["miou"]) for name in EXPERIMENTS] == [0, 0, 0, 0, 1]
-    assert list(results) == ["experiments", "seeds", "dataset", "protocol", "preset", "config"]
+    assert list(results) == ["experiments", "seeds", "dataset", "protocol", "preset", "config", "labels_alone"]
     assert list(results["experiments"]) == list(EXPERIMENTS)
     saved = json.loads((tmp_path / "table2.json").read_text())
     assert all(len(row["miou"]) == 2 for row in saved["experiments"].values())
     table = (tmp_path / "table2.md").read_text()
     assert "| I | baseline | 28.8 |" in table and "| V | + feedback distillation | 36.6 | +0.5 |" in table
+    alone = results["labels_alone"]["miou"]
+    assert f"| | labels alone, no network | | | {alone:.2f} | | |" in table and "Labels alone: " in table
+    rooms = [open_cache(cache).scene(name) for name in open_cache(cache).scene_ids("val")]
+    truth, label = (np.concatenate([room.read(f"points/{what}") for room in rooms]) for what in ("label", "spread"))
+    assert alone == pytest.approx(100 * jaccard_score(truth, label, average="macro"))
     assert (tmp_path / "table2.png").stat().st_size > 1000
     monkeypatch.setattr(loop, "train", None)  # a second training would fail
     again = ablation.table2(cache, config, tmp_path, [0, 1])
