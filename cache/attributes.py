@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hicl.cache import storage
-from hicl.cache.schema import COUNTS, FORMAT, MAX_CLASSES, STAGES, VERSION
+from hicl.cache.schema import COUNTS, FORMAT, MAX_CLASSES, MAX_ITEMS, STAGES, VERSION, VERSION_OF_GROUPS
 from hicl.errors import HiclError
 from hicl.read import parse_json
 
@@ -25,9 +25,10 @@ def root_of(content: bytes | None, where: str | Path) -> dict:
     root = attributes_of(content, where)
     if root.get("format") != FORMAT:
         raise HiclError(f"{where}: not a cache of hicl (format {root.get('format')!r}, expected {FORMAT!r})")
-    if root.get("version") != VERSION:
+    if root.get("version") not in (VERSION, VERSION_OF_GROUPS):
         raise HiclError(
-            f"{where}: cache version {root.get('version')}, this hicl knows {VERSION}; preprocess into a new folder"
+            f"{where}: cache version {root.get('version')}, this hicl knows {VERSION} and {VERSION_OF_GROUPS};"
+            " preprocess into a new folder"
         )
     root = {"truth_classes": [], "teacher": None} | root
     sound = {
@@ -44,23 +45,53 @@ def root_of(content: bytes | None, where: str | Path) -> dict:
 def scene_attributes(content: bytes | None, where: str | Path) -> dict:
     """Attributes in a scene's zarr.json. Raises `HiclError` if one is missing or can't be."""
     attributes = {"skipped": {}, "split": "", "settings": {}, "teacher": None} | attributes_of(content, where)
-    stages, counts = attributes.get("stages"), attributes.get("counts")
-    names, sizes = attributes.get("frame_names", []), counts if isinstance(counts, dict) else {}
-    sound = {
+    _assert_sound(_shared(attributes) | _own(attributes), where)
+    return attributes
+
+
+def group_attributes(content: bytes | None, where: str | Path) -> dict:
+    """Attributes in the zarr.json of a group of scenes, with `items`, a dict a scene, which `item_attributes` looks at.
+    Raises `HiclError` if one is missing or can't be."""
+    attributes = {"split": "", "settings": {}, "teacher": None} | attributes_of(content, where)
+    items = attributes.get("items")
+    whole = isinstance(items, list) and 0 < len(items) <= MAX_ITEMS and all(isinstance(item, dict) for item in items)
+    _assert_sound({"items": whole} | _shared(attributes), where)
+    return attributes
+
+
+def item_attributes(group: dict, number: int, where: str | Path) -> dict:
+    """Those of one scene of a group, as `scene_attributes` gives them. Raises `HiclError`."""
+    shared = {key: value for key, value in group.items() if key not in ("items", "skipped")}
+    attributes = {"skipped": {}} | group["items"][number] | shared
+    _assert_sound({f"{key} of item {number}": sound for key, sound in _own(attributes).items()}, where)
+    return attributes
+
+
+def _shared(attributes: dict) -> dict[str, bool]:
+    """Whether what the scenes of a group share is as it must be."""
+    stages = attributes.get("stages")
+    return {
         "stages": isinstance(stages, dict) and all(isinstance(stages.get(name), str) for name in (*STAGES, "text")),
-        "counts": isinstance(counts, dict)
-        and all(type(counts.get(name)) is int and 0 <= counts[name] < 1 << 63 for name in COUNTS),
-        "skipped": isinstance(attributes["skipped"], dict),
         "split": isinstance(attributes["split"], str),
         "settings": isinstance(attributes["settings"], dict),
         "teacher": isinstance(attributes["teacher"], dict | None),
         "source": isinstance(attributes.get("source", ""), str),
+    }
+
+
+def _own(attributes: dict) -> dict[str, bool]:
+    """Whether what each scene of a group has for itself is as it must be."""
+    counts, names = attributes.get("counts"), attributes.get("frame_names", [])
+    sizes = counts if isinstance(counts, dict) else {}
+    return {
+        "counts": isinstance(counts, dict)
+        and all(type(counts.get(name)) is int and 0 <= counts[name] < 1 << 63 for name in COUNTS),
+        "skipped": isinstance(attributes["skipped"], dict),
         "left_out": type(attributes.get("left_out", 0)) is int,
         "origin": _is_place(attributes.get("origin", [0, 0, 0])),
         "frame_names": _are_names(names) and len(names) in (0, sizes.get("frames")),
+        "token": isinstance(attributes.get("token", ""), str),
     }
-    _assert_sound(sound, where)
-    return attributes
 
 
 def _is_place(value: Any) -> bool:

@@ -1,11 +1,14 @@
-"""Looking over a whole cache: every byte's checksum, every scene's digest, every value that something indexes by."""
+"""Looking over a whole cache: every byte's checksum, every scene's digest, every value that something indexes by.
+
+In a cache of groups, what is named, counted and removed below as a scene is a group.
+"""
 
 import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from hicl.cache import storage
+from hicl.cache import schema, storage
 from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import SCENE_ARRAYS
@@ -56,38 +59,51 @@ def _listed(cache: CacheReader) -> list[str]:
 
 def _is_there(cache: CacheReader, scene_id: str) -> bool:
     try:
-        return cache.published(scene_id) is not None
+        return bool(_scenes(cache, scene_id))
     except HiclError:
         return True
 
 
-def _check(cache: CacheReader, scene_id: str) -> None:
-    scene = cache.published(scene_id)
-    where = f"{cache.path}/{SCENES}/{scene_id}"
-    if scene is None:
+def _scenes(cache: CacheReader, name: str) -> list[SceneReader]:
+    """What a folder below scenes/ holds: a scene, or those of a group; nothing if it isn't there."""
+    if cache.grouped:
+        return cache.group(name) or []
+    scene = cache.published(name)
+    return [scene] if scene else []
+
+
+def _check(cache: CacheReader, name: str) -> None:
+    scenes = _scenes(cache, name)
+    where = f"{cache.path}/{SCENES}/{name}"
+    if not scenes:
         raise HiclError(f"{where}: missing, but the manifest has it")
     try:
-        _assert_whole(scene, where)
+        _assert_whole(scenes, where, cache.grouped)
     finally:
         if is_url(cache.path):  # one scene at a time is enough for this machine's disk
-            shutil.rmtree(scene.path)
+            shutil.rmtree(scenes[0].path)
 
 
-def _assert_whole(scene: SceneReader, where: str) -> None:
-    names = scene.arrays()
-    missing = [name for name, spec in SCENE_ARRAYS.items() if spec.required and name not in names]
+def _assert_whole(scenes: list[SceneReader], where: str, grouped: bool) -> None:
+    names = scenes[0].arrays()
+    missing = schema.missing(names)
     if missing:
         raise HiclError(f"{where}/{missing[0]}: missing")
-    for name in names:
-        scene.read(name)
-    if storage.digest(scene.path, [SCENE_ARRAYS[name] for name in names]) != scene.attributes.get("digest"):
+    for scene in scenes:
+        for name in names:
+            try:
+                scene.read(name)
+            except HiclError as error:
+                raise HiclError(f"{scene.id}: {error}" if grouped else str(error)) from None
+    found = storage.digest(scenes[0].path, [SCENE_ARRAYS[name] for name in names], grouped)
+    if found != scenes[0].attributes.get("digest"):
         raise HiclError(f"{where}: its digest is not that of its arrays")
 
 
 def remove_scenes(location: str | Path, scenes: list[str]) -> None:
     """Take scenes away, so that a run of `hicl preprocess` makes them again. Raises `HiclError`."""
-    dataset = open_cache(location).dataset
-    with CacheWriter(location, dataset) as writer:
+    cache = open_cache(location)
+    with CacheWriter(location, cache.dataset, cache.grouped) as writer:
         for scene in scenes:
             writer.remove(scene)
         writer.write_manifest({})

@@ -23,7 +23,9 @@ from hicl.files import workplace
 from hicl.read import read_json
 
 _FILES = ".files"
-_KNOWN = [name for spec in (*SCENE_ARRAYS.values(), TEXT) for name in files_of(spec)]  # all that is ever fetched
+_KNOWN = sorted(  # all that is ever fetched
+    {name for grouped in (False, True) for spec in (*SCENE_ARRAYS.values(), TEXT) for name in files_of(spec, grouped)}
+)
 
 
 def mirror_of(url: str) -> Path:

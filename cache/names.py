@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hicl.cache.schema import MAX_ITEMS
 from hicl.errors import HiclError
 
 # Bytes. An attempt at a scene adds 13 to its name and a file not yet whole one; file systems take 255.
@@ -24,3 +25,16 @@ def assert_plain(name: Any, where: object) -> None:
             f"{where}: {shown} can't be a scene's name: 1 to {MOST_BYTES} printable characters without / and \\,"
             " the first no dot"
         )
+
+
+def item_name(group: str, number: int) -> str:
+    """Id of a group's n-th scene, from 0."""
+    return f"{group}.{number:03d}"
+
+
+def item_of(scene_id: str) -> tuple[str, int] | None:
+    """(group, number) of a scene's id; None where no scene in a group has such."""
+    group, _, digits = scene_id.rpartition(".")
+    if not (len(digits) == len(str(MAX_ITEMS - 1)) and digits.isascii() and digits.isdecimal() and is_plain(group)):
+        return None
+    return group, int(digits)

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hicl.cache import manifest, storage
-from hicl.cache.attributes import attributes_of, root_of, scene_attributes
-from hicl.cache.names import assert_plain
+from hicl.cache.attributes import attributes_of, group_attributes, item_attributes, root_of, scene_attributes
+from hicl.cache.names import assert_plain, item_name, item_of
 from hicl.cache.schema import (
     COUNTS,
     MAX_CLASSES,
+    MAX_ITEMS,
     SCENE_ARRAYS,
+    VERSION_OF_GROUPS,
     ArraySpec,
     assert_values,
 )
@@ -37,7 +39,7 @@ class Group:
 
     specs: those that there may be. sizes: what their letters stand for, as far as it is known. seen: of arrays whose
     values were looked at; all groups of a reader share it, so that an epoch doesn't look again. mirror: fetches arrays
-    into the folder; None: they are there.
+    into the folder; None: they are there. item: which scene's arrays, where the folder holds those of several.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class Group:
         sizes: dict[str, int],
         seen: set,
         mirror: "MirroredGroup | None" = None,
+        item: storage.Item | None = None,
     ):
         self.path, self._specs, self._sizes, self._seen, self._mirror = path, specs, dict(sizes), seen, mirror
+        self._item = item
 
     def has(self, name: str) -> bool:
         """Whether an array is there, by its name such as "points/xyz"."""
@@ -80,8 +84,9 @@ class Group:
             raise HiclError(str(error).replace(str(self.path), self._mirror.where)) from None
 
     def _read(self, name: str) -> np.ndarray:
-        array, crc = storage.read_array(self.path, self._specs[name], self._sizes)
-        key = (self.path, name, array.shape, crc)
+        array, crc = storage.read_array(self.path, self._specs[name], self._sizes, self._item)
+        # One number for each: an epoch of nuScenes meets 300,000 arrays.
+        key = hash((str(self.path), name, self._item, array.shape, crc))
         if key not in self._seen:
             assert_values(name, array, self.read, self._sizes, str(self.path))
             self._seen.add(key)
@@ -92,7 +97,8 @@ class SceneReader(Group):
     """One scene's arrays and attributes, in a folder.
 
     scene_id: where the folder has another name. root: attributes of its cache, which say what labels there may be;
-    None: any. The rest is `Group`'s. Raises `HiclError` if it isn't one.
+    None: any. attributes: its own, checked; None: they are read. The rest is `Group`'s. Raises `HiclError` if it isn't
+    one.
     """
 
     def __init__(
@@ -102,18 +108,21 @@ class SceneReader(Group):
         root: dict[str, Any] | None = None,
         seen: set | None = None,
         mirror: "MirroredGroup | None" = None,
+        attributes: dict | None = None,
+        item: storage.Item | None = None,
     ):
         path = Path(path)
         self.id = scene_id or path.name
-        content = read_bytes(path / "zarr.json")
-        self.attributes = scene_attributes(content, mirror.where if mirror else path)
+        if attributes is None:
+            attributes = scene_attributes(read_bytes(path / "zarr.json"), mirror.where if mirror else path)
+        self.attributes: dict = attributes
         counts = self.attributes["counts"]
         sizes = {letter: counts[name] for name, letter in COUNTS.items()} | {"C": MAX_CLASSES, "T": MAX_CLASSES}
         if root is not None:
             sizes["T"] = len(root["truth_classes"] or root["classes"])
             if self.attributes["stages"]["text"] == root["text_fingerprint"]:  # else its labels are of other classes
                 sizes["C"] = len(root["classes"])
-        super().__init__(path, SCENE_ARRAYS, sizes, set() if seen is None else seen, mirror)
+        super().__init__(path, SCENE_ARRAYS, sizes, set() if seen is None else seen, mirror, item)
 
     @property
     def fingerprint(self) -> str:
@@ -132,13 +141,14 @@ def _fingerprint(attributes: dict) -> str:
 
 class CacheReader:
     """A cache. Attributes: path (or URL), classes (names in label order), dataset, teacher (its identity), fingerprint
-    (of the text). Made by `open_cache`."""
+    (of the text), grouped (whether its scenes lie together in groups). Made by `open_cache`."""
 
     def __init__(self, path: str | Path):
         self.path = path
         self._store = open_store(path)
         self.root = root_of(self._store.read("zarr.json"), path)
         self.dataset: str = self.root["dataset"]
+        self.grouped = self.root["version"] == VERSION_OF_GROUPS
         self.classes: tuple[str, ...] = tuple(self.root["classes"])
         self.teacher: dict | None = self.root["teacher"]
         self.truth_classes: tuple[str, ...] = tuple(self.root["truth_classes"])
@@ -163,7 +173,7 @@ class CacheReader:
 
     @cached_property
     def manifest(self) -> list[dict]:
-        """A row for each scene: its split, its state, what went wrong, counts and fingerprints."""
+        """A row for each scene or group: its split, its state, what went wrong, counts and fingerprints."""
         return manifest.parse(self._store.read(manifest.FILE), self.path)
 
     def splits(self) -> list[str]:
@@ -173,7 +183,7 @@ class CacheReader:
     def scene_ids(self, split: str | None = None) -> list[str]:
         """Complete, up-to-date scenes of a split (None: of all). Raises `HiclError` if there is none."""
         rows = [row for row in self.manifest if split in (None, row["split"])]
-        complete = [row["scene"] for row in rows if row["state"] == manifest.COMPLETE]
+        complete = [name for row in rows if row["state"] == manifest.COMPLETE for name in manifest.scenes(row)]
         if not complete:
             what = f"split {split!r}" if split else "any split"
             states = ", ".join(f"{row['scene']} is {row['state']}" for row in rows[:3])
@@ -183,11 +193,43 @@ class CacheReader:
     def published(self, scene_id: str) -> SceneReader | None:
         """One scene, stale or not; None if it isn't there."""
         assert_plain(scene_id, f"{self.path}/{SCENES}")
+        if self.grouped:
+            group, number = item_of(scene_id) or (scene_id, -1)
+            found = self._items(group, [number]) if number >= 0 else None
+            return found[0] if found else None
         place = self._place(f"{SCENES}/{scene_id}")
         if place is None:
             return None
         path, mirror = place
         return SceneReader(path, scene_id, self.root, self._seen, mirror)
+
+    def group(self, name: str) -> list[SceneReader] | None:
+        """All scenes of a group, stale or not; None if it isn't there."""
+        assert_plain(name, f"{self.path}/{SCENES}")
+        return self._items(name)
+
+    def _items(self, group: str, numbers: Sequence[int] | None = None) -> list[SceneReader] | None:
+        """Scenes of a group by their numbers, those that there are; None: all."""
+        place = self._place(f"{SCENES}/{group}")
+        if place is None:
+            return None
+        path, mirror = place
+        where = mirror.where if mirror else path
+        about = group_attributes(read_bytes(path / "zarr.json"), where)
+        n = len(about["items"])
+        return [
+            SceneReader(
+                path,
+                item_name(group, i),
+                self.root,
+                self._seen,
+                mirror,
+                item_attributes(about, i, where),
+                storage.Item(i, n),
+            )
+            for i in (range(n) if numbers is None else numbers)
+            if i < n
+        ]
 
     def scene(self, scene_id: str) -> SceneReader:
         """One scene. Raises `HiclError` if it isn't there or its labels belong to another class list."""
@@ -201,15 +243,23 @@ class CacheReader:
         """`SceneReader.fingerprint` of many scenes, asked for all at once. Errors as of `scene`."""
         for scene_id in scene_ids:
             assert_plain(scene_id, f"{self.path}/{SCENES}")
-        contents = self._store.read_many([f"{SCENES}/{scene_id}/zarr.json" for scene_id in scene_ids])
-        found = []
-        for scene_id, (name, content) in zip(scene_ids, contents, strict=True):
+        places = [
+            (item_of(scene_id) or (scene_id, MAX_ITEMS)) if self.grouped else (scene_id, 0) for scene_id in scene_ids
+        ]
+        groups = list(dict.fromkeys(group for group, _ in places))
+        known: dict[str, tuple[dict, int]] = {}
+        contents = self._store.read_many([f"{SCENES}/{group}/zarr.json" for group in groups])
+        for group, (_, content) in zip(groups, contents, strict=True):
             if content is None:
+                raise self._no_such(group)
+            where = f"{self.path}/{SCENES}/{group}"
+            attributes = group_attributes(content, where) if self.grouped else scene_attributes(content, where)
+            self._assert_current(group, attributes)
+            known[group] = attributes, len(attributes["items"]) if self.grouped else 1
+        for scene_id, (group, number) in zip(scene_ids, places, strict=True):
+            if number >= known[group][1]:
                 raise self._no_such(scene_id)
-            attributes = scene_attributes(content, f"{self.path}/{name.removesuffix('/zarr.json')}")
-            self._assert_current(scene_id, attributes)
-            found.append(_fingerprint(attributes))
-        return found
+        return [_fingerprint(known[group][0]) for group, _ in places]
 
     def _no_such(self, scene_id: str) -> HiclError:
         return HiclError(f"{self.path}/{SCENES}/{scene_id}: no such scene in this cache; `hicl preprocess` makes it")

@@ -1,6 +1,6 @@
 """The table of arrays in a cache, and the check that a scene keeps to it. SPEC.md says the same in words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,9 +9,11 @@ import numpy as np
 from hicl.errors import HiclError
 
 FORMAT = "hicl-cache"
-VERSION = 3
+VERSION = 3  # of a cache of single scenes
+VERSION_OF_GROUPS = 4  # of one whose scenes lie together in groups
 NO_LABEL = 255
 MAX_CLASSES = 255
+MAX_ITEMS = 1000  # scenes in a group
 
 STAGES = ("points", "views", "sets", "features", "labels")
 COUNTS = {"points": "N", "frames": "F", "pairs": "P", "sets": "K"}  # in a scene's attributes, and their letters
@@ -24,7 +26,8 @@ class ArraySpec:
     shape: a number, or a letter that has one value in a scene (N points, F frames, P pairs; h, w, d teacher grid; C
     classes of the cache).
     stage: the stage that writes it. codec: how Blosc packs it: what training reads, to unpack fast, the rest, to be
-    small; None: stored as it is, so that a local reader maps the file into memory.
+    small; None: stored as it is, so that a local reader maps the file into memory. In a group all is packed, such an
+    array by `packed`. instead: of a required array, what it may be absent beside.
     """
 
     name: str
@@ -33,6 +36,11 @@ class ArraySpec:
     stage: str
     codec: Literal["zstd", "lz4hc"] | None
     required: bool = True
+    instead: str | None = None
+
+    @property
+    def packed(self) -> Literal["zstd", "lz4hc"]:
+        return self.codec or "lz4hc"
 
     @property
     def itemsize(self) -> int:
@@ -44,8 +52,11 @@ SCENE_ARRAYS = {
     spec.name: spec
     for spec in (
         ArraySpec("points/xyz", "<f4", ("N", 3), "points", codec=None),
-        ArraySpec("points/rgb", "|u1", ("N", 3), "points", codec=None),
-        ArraySpec("points/normal", "<f4", ("N", 3), "points", codec="zstd"),
+        ArraySpec("points/rgb", "|u1", ("N", 3), "points", codec=None, instead="points/intensity"),
+        ArraySpec("points/normal", "<f4", ("N", 3), "points", codec="zstd", instead="points/intensity"),
+        ArraySpec("points/intensity", "|u1", ("N",), "points", codec="lz4hc", required=False),
+        ArraySpec("points/sweep", "|u1", ("N",), "points", codec="lz4hc", required=False),
+        ArraySpec("points/valid", "|u1", ("N",), "points", codec="lz4hc", required=False),
         ArraySpec("points/label", "|u1", ("N",), "points", codec="zstd", required=False),
         ArraySpec("views/frame", "<i4", ("F",), "views", codec="zstd"),
         ArraySpec("views/pose", "<f8", ("F", 4, 4), "views", codec="zstd"),
@@ -64,10 +75,19 @@ SCENE_ARRAYS = {
 }
 
 
-def chunking(spec: ArraySpec, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """(chunks, shard) for an array of this shape: one chunk for all; of the features, one a frame, in one shard."""
+def rows(spec: ArraySpec, sizes: dict[str, int]) -> int:
+    """Length of an array's first axis where the letters stand for these sizes."""
+    letter = spec.shape[0]
+    return sizes["F"] + 1 if letter == "F+1" else sizes[str(letter)]
+
+
+def chunking(
+    spec: ArraySpec, shape: tuple[int, ...], grouped: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """(chunks, shard) for an array of this shape: one chunk for all; in one shard, of a group, one a scene, and of the
+    features, one a frame."""
     full = tuple(max(1, length) for length in shape)
-    if spec.name == "features/grid":
+    if grouped or spec.name == "features/grid":
         return (1, *full[1:]), full
     return full, None
 
@@ -111,6 +131,8 @@ def assert_values(
         found = int(array.max(initial=-1)) + 1
         if found != sizes.setdefault("K", found):
             raise HiclError(f"{what} counts {found} sets, expected {sizes['K']}")
+    elif name == "points/valid":
+        _in_range(array, 0, 2, what)
     elif name == "views/size":
         _in_range(array, 1, 1 << 16, what)
     elif name == "pairs/pixel":
@@ -135,15 +157,23 @@ def validate(arrays: dict[str, np.ndarray], n_classes: int, where: str) -> dict[
         if spec is None:
             raise HiclError(f"{where}: {name} is not an array of a cache; see cache/SPEC.md")
         assert_shape(spec, array.dtype.name, array.shape, sizes, where)
-    missing = [spec.name for spec in SCENE_ARRAYS.values() if spec.required and spec.name not in arrays]
-    features = {"features/grid", "features/scale"}
-    missing += sorted(features - set(arrays)) if features & set(arrays) else []
-    if missing:
-        raise HiclError(f"{where}: {missing[0]} is missing")
+    lacking = missing(arrays)
+    if lacking:
+        raise HiclError(f"{where}: {lacking[0]} is missing")
     sizes |= {"C": n_classes, "T": MAX_CLASSES}
     for name in (name for name in SCENE_ARRAYS if name in arrays):  # what others are compared with comes before them
         assert_values(name, arrays[name], arrays.__getitem__, sizes, where)
+    if "points/valid" in arrays and not arrays["points/valid"][arrays["pairs/point"]].all():
+        raise HiclError(f"{where}: pairs/point holds points that points/valid says take no part")
     return sizes
+
+
+def missing(names: Collection[str]) -> list[str]:
+    """Arrays that a scene with these must have and hasn't."""
+    required = [spec for spec in SCENE_ARRAYS.values() if spec.required and spec.instead not in names]
+    lacking = [spec.name for spec in required if spec.name not in names]
+    features = {"features/grid", "features/scale"}
+    return lacking + (sorted(features - set(names)) if features & set(names) else [])
 
 
 def _in_range(values: np.ndarray, low: int, end: int, what: str) -> None:

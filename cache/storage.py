@@ -11,14 +11,14 @@ import os
 import stat
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import google_crc32c
 import numpy as np
 
-from hicl.cache.schema import ArraySpec, assert_shape, chunking
+from hicl.cache.schema import ArraySpec, assert_shape, chunking, rows
 from hicl.errors import HiclError
-from hicl.read import read_bytes, read_json
+from hicl.read import opened, read_bytes, read_json
 
 if TYPE_CHECKING:
     import zarr
@@ -32,47 +32,79 @@ _MOST_METADATA = 1 << 20  # bytes
 WAY_OUT = "delete the scene and preprocess again"
 
 
-def write_array(group: "zarr.Group", name: str, spec: ArraySpec, array: np.ndarray) -> None:
-    """An array into a Zarr group. Its settings must have it write chunks of zeros too."""
+class Item(NamedTuple):
+    """Which scene of a group, and of how many."""
+
+    number: int
+    of: int
+
+
+def write_array(group: "zarr.Group", name: str, spec: ArraySpec, array: np.ndarray, grouped: bool = False) -> None:
+    """An array into a Zarr group. Its settings must have it write chunks of zeros too.
+
+    grouped: whether its first axis counts scenes.
+    """
     from zarr.codecs import BloscCodec, Crc32cCodec
 
-    chunks, shards = chunking(spec, array.shape)
+    chunks, shards = chunking(spec, array.shape, grouped)
+    codec = spec.packed if grouped else spec.codec
     # Neighbouring values share their high bytes: sorted by bytes, those shrink to next to nothing.
-    packed = [BloscCodec(cname=spec.codec, clevel=_LEVELS[spec.codec], shuffle="shuffle")] if spec.codec else []
+    packed = [BloscCodec(cname=codec, clevel=_LEVELS[codec], shuffle="shuffle")] if codec else []
     compressors = [*packed, Crc32cCodec()]
     group.create_array(name, data=array, chunks=chunks, shards=shards, filters=None, compressors=compressors)
 
 
-def files_of(spec: ArraySpec) -> tuple[str, str]:
-    """Names of an array's two files, below a scene: its metadata and its bytes. An array without rows has no second."""
-    return f"{spec.name}/zarr.json", "/".join((spec.name, "c", *("0" * len(spec.shape))))
+def stacked(spec: ArraySpec, arrays: list[np.ndarray]) -> np.ndarray:
+    """One array of a group's scenes [I, longest, …], zeros where a scene has fewer rows. Raises `HiclError` where they
+    differ in more than that."""
+    first = arrays[0]
+    if any(array.ndim == 0 or array.shape[1:] != first.shape[1:] or array.dtype != first.dtype for array in arrays):
+        found = sorted({f"{array.dtype} {list(array.shape[1:])}" for array in arrays})
+        raise HiclError(f"{spec.name}: rows of {' and '.join(found)} in one group")
+    whole = np.zeros((len(arrays), max(map(len, arrays)), *first.shape[1:]), first.dtype)
+    for place, array in zip(whole, arrays, strict=True):
+        place[: len(array)] = array
+    return whole
 
 
-def digest(folder: Path, specs: list[ArraySpec]) -> str:
-    """Of the stored bytes of arrays in a scene's folder."""
+def files_of(spec: ArraySpec, grouped: bool = False) -> tuple[str, str]:
+    """Names of an array's two files, below a scene or a group: its metadata and its bytes. An array without rows has no
+    second."""
+    return f"{spec.name}/zarr.json", "/".join((spec.name, "c", *("0" * (len(spec.shape) + grouped))))
+
+
+def digest(folder: Path, specs: list[ArraySpec], grouped: bool = False) -> str:
+    """Of the stored bytes of arrays in the folder of a scene or a group."""
     total = hashlib.sha256()
-    for name in sorted(name for spec in specs for name in files_of(spec)):
+    for name in sorted(name for spec in specs for name in files_of(spec, grouped)):
         if (folder / name).exists():
             with open(folder / name, "rb") as file:
                 total.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:16]
 
 
-def read_array(folder: Path, spec: ArraySpec, sizes: dict[str, int]) -> tuple[np.ndarray, int]:
+def read_array(
+    folder: Path, spec: ArraySpec, sizes: dict[str, int], item: Item | None = None
+) -> tuple[np.ndarray, int]:
     """(array, crc32c of its stored bytes) from a scene's folder; mapped into memory where it isn't packed. Read-only.
 
-    sizes: what the letters of `spec.shape` stand for; those that aren't there yet are added. Raises `HiclError`.
+    sizes: what the letters of `spec.shape` stand for; those that aren't there yet are added, but that of the first axis
+    must be there for an item. item: which scene's, where the folder is a group's. Raises `HiclError`.
     """
-    metadata, chunk = (folder / name for name in files_of(spec))
+    metadata, chunk = (folder / name for name in files_of(spec, item is not None))
     try:
         meta = read_json(metadata) if metadata.stat().st_size <= _MOST_METADATA else None
     except OSError:  # with a file in a folder's place too
         raise HiclError(f"{metadata}: missing; a cache that lost files: {WAY_OUT}") from None
-    shape = _shape(meta, spec, sizes, metadata)
-    chunks, shard = chunking(spec, shape)
+    shape = _shape(meta, spec, sizes, metadata, item)
+    chunks, shard = chunking(spec, shape, item is not None)
     kind = _storage(meta, chunks, shard, spec, metadata)
     size, dtype = math.prod(shape) * spec.itemsize, np.dtype(spec.dtype)
-    if not size:
+    if item is not None:
+        n = rows(spec, sizes)
+        array, crc = _one_of(chunk, dtype, shape[1:], item) if size else (np.empty(shape[1:], dtype), 0)
+        array = array[:n]
+    elif not size:
         array, crc = np.empty(shape, dtype), 0
     elif kind == "plain":
         array, crc = _mapped(chunk, dtype, shape, size)
@@ -82,13 +114,19 @@ def read_array(folder: Path, spec: ArraySpec, sizes: dict[str, int]) -> tuple[np
     return array, crc
 
 
-def _shape(meta: Any, spec: ArraySpec, sizes: dict[str, int], where: Path) -> tuple[int, ...]:
+def _shape(meta: Any, spec: ArraySpec, sizes: dict[str, int], where: Path, item: Item | None) -> tuple[int, ...]:
     if not isinstance(meta, dict) or (meta.get("zarr_format"), meta.get("node_type")) != (3, "array"):
         raise HiclError(f"{where}: not the metadata of a Zarr v3 array; {WAY_OUT}")
     shape = meta.get("shape")
     if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
         raise HiclError(f"{where}: no shape of numbers from 0; {WAY_OUT}")
-    assert_shape(spec, str(meta.get("data_type"))[:40], tuple(shape), sizes, str(where))
+    own = shape
+    if item is not None:
+        n = rows(spec, sizes)
+        if len(shape) < 2 or shape[0] != item.of or shape[1] < n:
+            raise HiclError(f"{where}: shape {shape}, expected {item.of} scenes, one of {n} rows; {WAY_OUT}")
+        own = [n, *shape[2:]]
+    assert_shape(spec, str(meta.get("data_type"))[:40], tuple(own), sizes, str(where))
     return tuple(shape)
 
 
@@ -163,8 +201,7 @@ def _unpacked(file: Path, dtype: np.dtype, shape: tuple, size: int, sharded: boo
         data = np.empty(0, np.uint8)
     except HiclError as error:
         raise HiclError(f"{error}; {WAY_OUT}") from None
-    if size > max(_SMALL, _MOST_TIMES * len(data)):
-        raise HiclError(f"{file}: {len(data)} bytes can't hold the {size} of its shape; {WAY_OUT}")
+    _assert_holds(len(data), size, file)
     if not sharded:
         crc, array = _checked(data, file), np.empty(shape, dtype)
         _unpack(data[:-_CRC], array, file)
@@ -175,12 +212,50 @@ def _unpacked(file: Path, dtype: np.dtype, shape: tuple, size: int, sharded: boo
         raise HiclError(f"{file}: {len(data)} bytes, damaged; {WAY_OUT}")
     array = np.empty(shape, dtype)
     for part, (offset, length) in zip(array, index[:-_CRC].view("<u8").reshape(-1, 2).tolist(), strict=True):
-        if offset + length > end:  # so does one that isn't there
-            raise HiclError(f"{file}: damaged: a chunk lies outside it; {WAY_OUT}")
+        _assert_inside(offset, length, end, file)
         chunk = data[offset : offset + length]
         _checked(chunk, file)
         _unpack(chunk[:-_CRC], part, file)
     return array, crc
+
+
+def _one_of(file: Path, dtype: np.dtype, shape: tuple[int, ...], item: Item) -> tuple[np.ndarray, int]:
+    """One chunk of a shard, of which the rest isn't read."""
+    size = math.prod(shape) * dtype.itemsize
+    try:
+        with opened(file) as (shard, found):
+            end = found - (16 * item.of + _CRC)
+            if end < 0:
+                raise HiclError(f"{file}: {found} bytes, damaged; {WAY_OUT}")
+            index = _part(shard, end, found - end)
+            _checked(index, file)
+            offset, length = index[16 * item.number :][:16].view("<u8").tolist()
+            _assert_inside(offset, length, end, file)
+            if length > size + _BLOSC_HEADER + _CRC:
+                raise HiclError(f"{file}: damaged: {length} bytes for {size}; {WAY_OUT}")
+            chunk = _part(shard, offset, length)
+    except FileNotFoundError:
+        raise HiclError(f"{file}: missing; {WAY_OUT}") from None
+    crc = _checked(chunk, file)
+    _assert_holds(length, size, file)
+    array = np.empty(shape, dtype)
+    _unpack(chunk[:-_CRC], array, file)
+    return array, crc
+
+
+def _part(file: BinaryIO, offset: int, length: int) -> np.ndarray:
+    """Bytes of a file; fewer where it ends."""
+    return np.frombuffer(os.pread(file.fileno(), length, offset), np.uint8)
+
+
+def _assert_inside(offset: int, length: int, end: int, file: Path) -> None:
+    if offset + length > end:  # so does a chunk that isn't there
+        raise HiclError(f"{file}: damaged: a chunk lies outside it; {WAY_OUT}")
+
+
+def _assert_holds(packed: int, size: int, file: Path) -> None:
+    if size > max(_SMALL, _MOST_TIMES * packed):
+        raise HiclError(f"{file}: {packed} bytes can't hold the {size} of its shape; {WAY_OUT}")
 
 
 def _checked(data: np.ndarray, file: Path) -> int:

@@ -1,10 +1,12 @@
 """Small files that others made, text and JSON, as what they hold or as one line that says what is wrong."""
 
+import contextlib
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hicl.errors import HiclError
 
@@ -12,20 +14,27 @@ MOST_BYTES = 1 << 28  # of a file that is read in one piece; ScanNet's largest s
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """A regular file's content. Raises `FileNotFoundError` if there is none, and `HiclError` if it can't be read, is a
-    pipe or a device, which might never end, or has more than `most` bytes."""
+    """A regular file's content. Raises `HiclError` also where it has more than `most` bytes; else as `opened`."""
+    with opened(path) as (file, size):
+        if size > most:
+            raise HiclError(f"{path}: {size} bytes, expected at most {most}; not what it is taken for")
+        content = file.read(most + 1)  # it may grow, or be of the kernel's making and without a size
+        if len(content) > most:
+            raise HiclError(f"{path}: more than {most} bytes; not what it is taken for")
+        return content
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """(a regular file, its bytes). Raises `FileNotFoundError` if there is none, and `HiclError` if
+    it can't be read, or is a pipe or a device, which might never end."""
     try:
         # A pipe is opened only to be refused, and without waiting for its other end.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode):
                 raise HiclError(f"{path}: not a regular file")
-            if about.st_size > most:
-                raise HiclError(f"{path}: {about.st_size} bytes, expected at most {most}; not what it is taken for")
-            content = file.read(most + 1)  # it may grow, or be of the kernel's making and without a size
-            if len(content) > most:
-                raise HiclError(f"{path}: more than {most} bytes; not what it is taken for")
-            return content
+            yield file, about.st_size
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(path) from None
     except OSError as error:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from hicl.cache.schema import SCENE_ARRAYS
+
 CLASSES = ("wall", "floor", "chair")
+OPTIONAL = (
+    "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "features/grid",
+    "features/scale",
+)  # fmt: skip
 
 
 def arrays(seed=0, n=7, views=(3, 0, 4), with_optional=True):
@@ -31,9 +37,19 @@ def arrays(seed=0, n=7, views=(3, 0, 4), with_optional=True):
         "pairs/refined": rng.choice([0, 1, 2, 255], p).astype("u1"),
         "points/spread": rng.choice([0, 1, 2, 255], n).astype("u1"),
     }
+    found["points/intensity"] = (np.arange(n) * 7 + seed).astype("u1")
+    found["points/sweep"] = (np.arange(n) % 2).astype("u1")
+    found["points/valid"] = np.isin(np.arange(n), found["pairs/point"]).astype("u1")
     if not with_optional:
-        for name in ("points/label", "features/grid", "features/scale", "points/spread"):
+        for name in OPTIONAL:
             del found[name]
+    return {name: found[name] for name in SCENE_ARRAYS if name in found}
+
+
+def key_frame(seed=0, **how):
+    """The arrays of a scene that a LiDAR saw: without colour and normals."""
+    found = arrays(seed, **how)
+    del found["points/rgb"], found["points/normal"]
     return found
 
 
@@ -75,6 +91,42 @@ def fill(location, names=("a", "b"), text="t1"):
         for seed, name in enumerate(names):
             put(writer, name, arrays(seed), text=text)
         writer.write_manifest({name: ("val", "") for name in names})
+    return location
+
+
+def put_group(writer, name, items, text="t1", split="val", keep=()):
+    """items: the arrays of each scene; the new ones are those not in `keep`."""
+    from hicl.cache.writer import staging
+
+    about = attributes(items[0], text, split)
+    shared = {key: about[key] for key in ("split", "stages", "settings")}
+    with staging(writer.path) as stage:
+        new = [
+            ({array: content for array, content in item.items() if array not in keep}, {"token": f"{name}-{number}"})
+            for number, item in enumerate(items)
+        ]
+        staged = stage.build_group(name, new, shared, list(keep))
+    writer.publish(name, staged)
+
+
+def groups(seed=0):
+    """Three groups of key frames, which differ in their numbers of points, views and pairs."""
+    return {
+        "one": [key_frame(seed), key_frame(seed + 1, n=5, views=(2, 1)), key_frame(seed + 2, n=9, views=(0, 0, 0))],
+        "two": [key_frame(seed + 3, n=4)],
+        "none": [key_frame(seed + 4, views=(0, 0)), key_frame(seed + 5, views=())],
+    }
+
+
+def fill_groups(location, text="t1", seed=0):
+    """A cache of these groups, all for validation."""
+    from hicl.cache.writer import CacheWriter
+
+    with CacheWriter(location, "nuscenes", grouped=True) as writer:
+        set_text(writer, fingerprint=text)
+        for name, items in groups(seed).items():
+            put_group(writer, name, items, text=text)
+        writer.write_manifest({name: ("val", "") for name in groups(seed)})
     return location
 
 

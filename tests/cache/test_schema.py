@@ -8,13 +8,18 @@ from hicl.errors import HiclError
 # cache/SPEC.md, "A scene" and "Storage".
 SPEC = {
     "points/xyz": ("float32", 2, True), "points/rgb": ("uint8", 2, True), "points/normal": ("float32", 2, False),
-    "points/label": ("uint8", 1, False), "views/frame": ("int32", 1, False), "views/pose": ("float64", 3, False),
+    "points/label": ("uint8", 1, False), "points/intensity": ("uint8", 1, False),
+    "points/sweep": ("uint8", 1, False), "points/valid": ("uint8", 1, False),
+    "views/frame": ("int32", 1, False), "views/pose": ("float64", 3, False),
     "views/intrinsics": ("float64", 2, False), "views/size": ("int32", 2, False), "pairs/indptr": ("int64", 1, True),
     "pairs/point": ("int32", 1, False), "pairs/pixel": ("uint16", 2, False), "sets/id": ("int32", 1, False),
     "features/grid": ("int8", 4, False), "features/scale": ("float32", 3, False), "pairs/raw": ("uint8", 1, False),
     "pairs/refined": ("uint8", 1, False), "points/spread": ("uint8", 1, False),
 }  # fmt: skip
-OPTIONAL = {"points/label", "points/spread", "features/grid", "features/scale"}
+OPTIONAL = {
+    "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "features/grid",
+    "features/scale",
+}  # fmt: skip
 
 
 def test_the_table_is_the_specification():
@@ -66,11 +71,22 @@ def test_wrong_width(name, width):
 
 @pytest.mark.parametrize("name", sorted(set(SPEC) - OPTIONAL))
 def test_missing(name):
-    refuse({name: None}, f"{name} is missing")
+    refuse({name: None, "points/intensity": None}, f"{name} is missing")
+
+
+@pytest.mark.parametrize("name", sorted(set(SPEC) - OPTIONAL - {"points/rgb", "points/normal"}))
+def test_missing_in_a_key_frame(name):
+    refuse({name: None, "points/rgb": None, "points/normal": None}, f"{name} is missing")
+
+
+def test_a_point_that_takes_no_part_has_no_pair():
+    scene = arrays()
+    scene["points/valid"][scene["pairs/point"][2]] = 0
+    refuse({"points/valid": lambda _: scene["points/valid"]}, "points that points/valid says take no part")
 
 
 def test_unknown():
-    refuse({"points/intensity": np.zeros(7, "f4")}, "points/intensity is not an array of a cache")
+    refuse({"points/reflectance": np.zeros(7, "f4")}, "points/reflectance is not an array of a cache")
 
 
 def at(index, value):
@@ -100,6 +116,7 @@ def at(index, value):
         ("pairs/raw", at(1, 3), "pairs/raw holds .*3, expected 0..2"),
         ("pairs/refined", at(1, 254), "pairs/refined holds .*254, expected 0..2"),
         ("points/spread", at(1, 3), "points/spread holds .*3, expected 0..2"),
+        ("points/valid", at(2, 2), "points/valid holds .*2, expected 0..1"),
         ("points/xyz", at((1, 1), np.nan), "points/xyz is not finite"),
         ("points/xyz", at((1, 1), np.inf), "points/xyz is not finite"),
     ],
