@@ -15,11 +15,9 @@ def command(*words: str | Path) -> str:
     return f"next: hicl {shlex.join(str(word) for word in words)}"
 
 
-def miniature(root: Path) -> str:
-    """After `hicl miniature`."""
-    return command(
-        "preprocess", "miniature", "--root", root, "--out", root.parent / f"{root.name or 'miniature'}-cache"
-    )
+def miniature(root: Path, dataset: str) -> str:
+    """After `hicl miniature`, by the data set that reads it."""
+    return command("preprocess", dataset, "--root", root, "--out", root.parent / f"{root.name or 'miniature'}-cache")
 
 
 def preprocess(cache: str, dataset: str, root: Path, config: Path | None, given: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """From scans to a cache: `hicl miniature`, `hicl preprocess`, `hicl relabel`, `hicl report`."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,22 +27,34 @@ if TYPE_CHECKING:
     from hicl.pipeline.job import Summary
 
 
+class Kind(StrEnum):
+    room = "room"
+    street = "street"
+
+
 def miniature(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write to, in ScanNet's layout.")],
-    scenes: Annotated[int, typer.Option(help="Number of rooms; the last quarter is the split val.")] = 80,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write to.")],
+    kind: Annotated[Kind, typer.Option(help="room, in ScanNet's layout; street, in nuScenes'.")] = Kind.room,
+    scenes: Annotated[
+        int | None,
+        typer.Option(help="Number of scenes; the last quarter is the split val.  [default: 80 rooms, 40 streets]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     workers: Workers = None,
 ) -> None:
-    """Write procedural furnished rooms in ScanNet's own layout: scans to try everything on."""
+    """Write procedural rooms in ScanNet's own layout, or streets in nuScenes': scans to try everything on."""
     from hicl.commands import following
     from hicl.pipeline.miniature.scan import write_dataset
+    from hicl.pipeline.miniature.street.write import write_streets
     from hicl.processes import cores
     from hicl.progress import Progress
 
-    with Progress("miniature", scenes, "room") as bar:
-        write_dataset(out, scenes, seed, workers=workers or cores(), progress=lambda _: bar.update())
-    say(f"{counted(scenes, 'room')} in {out}")
-    say(following.miniature(out))
+    scenes = (40 if kind == Kind.street else 80) if scenes is None else scenes
+    write: Callable[..., None] = write_streets if kind == Kind.street else write_dataset
+    with Progress("miniature", scenes, kind.value) as bar:
+        write(out, scenes, seed, workers=workers or cores(), progress=lambda _: bar.update())
+    say(f"{counted(scenes, kind.value)} in {out}")
+    say(following.miniature(out, "nuscenes" if kind == Kind.street else "miniature"))
 
 
 class Datasets(TyperGroup):

@@ -8,6 +8,7 @@ import numpy as np
 from . import kernel
 
 PLAIN, GRAIN, STRIPES, MOTTLE, TILES, CHECKER, BOOKS, ART, GLASS, PANELS, DOTS, PLANKS, WEAVE, SLATS = range(14)
+ROAD, FACADE, LEAVES, HAZARD, BAND, HOOPS = range(14, 20)  # out of doors
 
 
 @kernel
@@ -113,7 +114,39 @@ def _texture(kind, u, v, scale, seed, hu, hv, out):
     if kind == WEAVE:
         rough = _noise(su * 9.0, sv * 9.0, seed)
         return 0.35 + 0.3 * np.sin(su * 25.0) * np.sin(sv * 25.0) + 0.3 * rough
-    return 1.0 if fv < 0.25 else 0.1  # SLATS
+    if kind == SLATS:
+        return 1.0 if fv < 0.25 else 0.1
+    if kind == ROAD:
+        # Asphalt, patched here and there; lane lines `scale` apart, counted from the middle, and lines at both edges.
+        worn = 0.1 * (_noise(u * 0.25, v * 0.25, seed) - 0.5) + 0.08 * (_noise(u * 6.0, v * 6.0, seed + 1) - 0.5)
+        out[0] = out[1] = out[2] = worn
+        lane = np.floor(sv + 0.5)
+        along = u / 7.0 - np.floor(u / 7.0)
+        inner = abs(v - lane * scale) < 0.08 and (along < 0.45 or lane == 0.0) and abs(v) < hv - 1.0
+        return 0.9 if inner or abs(abs(v) - hv + 0.35) < 0.07 else 0.0
+    if kind == FACADE:
+        # Windows a storey `scale` high, some with their blinds down, between courses of stone.
+        fv = (v + hv) / scale
+        storey = int(np.floor(fv))
+        fv -= storey
+        wide = 0.2 < fu < 0.8
+        if wide and 0.28 < fv < 0.8:
+            blind = _hash(iu, storey, seed)
+            return 1.0 if blind < 0.75 or fv < 0.55 else 0.45
+        if fv < 0.06 or (wide and 0.24 < fv < 0.28):
+            out[0] = out[1] = out[2] = 0.1
+        return 0.12 * _noise(u * 2.0, v * 2.0, seed)
+    if kind == LEAVES:
+        clump = _noise(su, sv, seed)
+        leaf = _noise(su * 5.0, sv * 5.0, seed + 1)
+        return 0.6 * clump + 0.6 * leaf * leaf
+    if kind == HAZARD:
+        stripe = su + sv
+        return 1.0 if stripe - np.floor(stripe) < 0.5 else 0.0
+    if kind == BAND:
+        # A row of windows in the upper half of a side, with posts between them.
+        return 1.0 if 0.05 * hv < v < 0.7 * hv and 0.05 < fu < 0.95 else 0.0
+    return 1.0 if fv < 0.5 else 0.0  # HOOPS
 
 
 @kernel

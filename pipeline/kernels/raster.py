@@ -147,6 +147,38 @@ def _screen_box(corner, pose, fx, fy, cx, cy, height, width):
 
 
 @kernel
+def ray_hit(kind, s, half, sharp, o, d, rate, far):
+    """Where the local ray o + t·d (f8 [3] each) enters a solid, as t in (near, far), or -1.
+
+    kind, s: the solid's. half: f8 [3], half extents of its box. sharp: it is that box. rate: the length of d.
+    """
+    enter = _NEAR
+    leave = far
+    for a in range(3):
+        if abs(d[a]) < 1e-12:
+            if abs(o[a]) > half[a]:
+                return -1.0
+            continue
+        t0 = (-half[a] - o[a]) / d[a]
+        t1 = (half[a] - o[a]) / d[a]
+        enter = max(enter, min(t0, t1))
+        leave = min(leave, max(t0, t1))
+    if enter >= leave:
+        return -1.0
+    if sharp:
+        return enter
+    t = enter
+    for _ in range(64):
+        gap = solid_distance(kind, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2], s)
+        if gap < _HIT:
+            return t
+        t += gap / rate
+        if t >= leave:
+            break
+    return -1.0
+
+
+@kernel
 def render(pose, fx, fy, cx, cy, height, width, kind, centre, axes, size):
     """Nearest solid and its depth at each pixel's centre.
 
@@ -183,35 +215,12 @@ def render(pose, fx, fy, cx, cy, height, width, kind, centre, axes, size):
             yc = (r - cy) / fy
             for c in range(c0, c1):
                 xc = (c - cx) / fx
-                enter = _NEAR
-                leave = depth[r, c]
                 for a in range(3):
                     d[a] = turn[a, 0] * xc + turn[a, 1] * yc + turn[a, 2]
-                    if abs(d[a]) < 1e-12:
-                        if abs(o[a]) > half[a]:
-                            leave = -1.0
-                        continue
-                    t0 = (-half[a] - o[a]) / d[a]
-                    t1 = (half[a] - o[a]) / d[a]
-                    enter = max(enter, min(t0, t1))
-                    leave = min(leave, max(t0, t1))
-                if enter >= leave:
+                rate = np.sqrt(xc * xc + yc * yc + 1.0)
+                enter = ray_hit(kind[p], s, half, sharp, o, d, rate, depth[r, c])
+                if enter < 0.0:
                     continue
-                if not sharp:
-                    rate = np.sqrt(xc * xc + yc * yc + 1.0)
-                    hit = False
-                    t = enter
-                    for _ in range(64):
-                        gap = solid_distance(kind[p], o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2], s)
-                        if gap < _HIT:
-                            hit = True
-                            break
-                        t += gap / rate
-                        if t >= leave:
-                            break
-                    if not hit:
-                        continue
-                    enter = t
                 depth[r, c] = enter
                 index[r, c] = p
     return index, depth

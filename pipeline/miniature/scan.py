@@ -8,32 +8,25 @@ The same seed gives the same bytes and the same time stamps, with any number of 
 under another name and renamed when it is whole, so a killed run goes on where it stopped.
 """
 
-import json
 import os
 import shutil
-import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import as_completed
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from hicl.errors import HiclError
-from hicl.files import locked, naming, part_of, replacing
+from hicl.files import locked, naming
 from hicl.pipeline.datasets.sens import write_sens
 from hicl.pipeline.kernels import raster
-from hicl.pipeline.miniature import mesh
+from hicl.pipeline.miniature import mesh, writing
 from hicl.pipeline.miniature.render import Light, draw_light, jpeg, look, measure_depth, photograph, shade
 from hicl.pipeline.miniature.rooms import Room, build_room
 from hicl.pipeline.miniature.solids import Packed, about_z, pack
 from hicl.pipeline.miniature.walk import draw_cameras, walk
-from hicl.processes import compiling, pool
-from hicl.read import read_json
 
-FORMAT = "hicl-miniature"
 VERSION = 1  # of the generator: anything that changes a byte of its output raises it
 FRAMES = 24
-FIRST_TEACHER_SEED = 10_000_000  # rooms from this seed on are the teacher's own and never part of a data set
 _NO_LABEL = 0
 
 
@@ -51,18 +44,9 @@ def write_dataset(
     already are reported too. Raises `HiclError` if `out` holds anything else than this very set.
     """
     out = Path(out)
-    val_scenes = max(1, scenes // 4) if val_scenes is None else val_scenes
-    if not 1 <= scenes <= 10_000:
-        raise HiclError(f"a miniature has between 1 and 10000 scenes, not {scenes}")
-    if not 0 <= val_scenes <= scenes:
-        raise HiclError(f"{val_scenes} of {scenes} scenes can't be for validation; choose between 0 and {scenes}")
-    if not 0 <= seed < FIRST_TEACHER_SEED:
-        raise HiclError(
-            f"seed {seed}: choose one from 0 to {FIRST_TEACHER_SEED - 1}; the rooms beyond are those that the "
-            "miniature's teacher was trained on"
-        )
+    val_scenes = writing.checked(scenes, seed, val_scenes)
     settings = {
-        "format": FORMAT,
+        "format": writing.FORMAT,
         "version": VERSION,
         "seed": seed,
         "scenes": scenes,
@@ -72,44 +56,20 @@ def write_dataset(
         "teacher": "hicl-miniature",
     }
     with locked(out):
-        _claim(out, settings)
+        writing.claim(out, settings, _stamp(seed, -1))
         _write_all(out, settings, workers, progress)
 
 
 def _write_all(out: Path, settings: dict, workers: int, progress: Callable[[str], None] | None) -> None:
     seed, scenes = settings["seed"], settings["scenes"]
     names = [_name(i) for i in range(scenes)]
-    todo = []
-    for index, name in enumerate(names):
-        if (out / "scans" / name).is_dir():
-            if progress:
-                progress(name)
-        else:
-            todo.append(index)
-
-    def here(indices: list[int]) -> None:
-        for index in indices:
-            write_scene(out, seed, index)
-            if progress:
-                progress(names[index])
-
-    with compiling(raster):  # one room alone first: it compiles the kernels
-        here(todo[:1])
-    rest = todo[1:]
-    if workers <= 1:
-        here(rest)
-    elif rest:
-        with pool(min(workers, len(rest))) as processes:
-            tasks = {processes.submit(write_scene, out, seed, index): names[index] for index in rest}
-            for task in as_completed(tasks):
-                task.result()
-                if progress:
-                    progress(tasks[task])
+    here = [(out / "scans" / name).is_dir() for name in names]
+    writing.write_each(partial(write_scene, out, seed), names, here, raster, workers, progress)
     split = scenes - settings["val_scenes"]
     stamp = _stamp(seed, -1)
-    _write_text(out / "scannetv2_train.txt", "".join(f"{n}\n" for n in names[:split]), stamp)
-    _write_text(out / "scannetv2_val.txt", "".join(f"{n}\n" for n in names[split:]), stamp)
-    _write_text(out / "miniature.json", json.dumps(settings | {"complete": True}, indent=1) + "\n", stamp)
+    writing.write_text(out / "scannetv2_train.txt", "".join(f"{n}\n" for n in names[:split]), stamp)
+    writing.write_text(out / "scannetv2_val.txt", "".join(f"{n}\n" for n in names[split:]), stamp)
+    writing.complete(out, settings, stamp)
 
 
 def _name(index: int) -> str:
@@ -117,38 +77,7 @@ def _name(index: int) -> str:
 
 
 def _stamp(seed: int, index: int) -> int:
-    """A time in nanoseconds that depends on what is written only: caches recognise files by size and time."""
-    return (1_600_000_000 + zlib.crc32(f"{VERSION}/{seed}/{index}".encode()) % 100_000_000) * 1_000_000_000
-
-
-def _write_text(path: Path, text: str, stamp: int) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text)
-        os.utime(temporary, ns=(stamp, stamp))
-
-
-def _claim(out: Path, settings: dict) -> None:
-    """Mark `out` as the place of this set; refuse any folder that holds something else."""
-    marker = out / "miniature.json"
-    try:
-        found = read_json(marker)
-    except FileNotFoundError:
-        if out.exists() and (not out.is_dir() or any(p != part_of(marker) for p in out.iterdir())):
-            raise HiclError(f"{out}: is not empty and holds no miniature; choose another --out") from None
-        (out / "scans").mkdir(parents=True, exist_ok=True)
-        text = json.dumps(settings | {"complete": False}, indent=1) + "\n"
-        _write_text(marker, text, _stamp(settings["seed"], -1))
-        return
-    except HiclError as error:
-        raise HiclError(f"{error}; delete {out} and make the miniature again") from None
-    complete = found.pop("complete", None) if isinstance(found, dict) else None
-    if complete is None or found != settings:
-        differ = [k for k in settings if not isinstance(found, dict) or found.get(k) != settings[k]]
-        raise HiclError(
-            f"{out}: holds a miniature made with other settings ({', '.join(differ) or 'unknown ones'} differ); "
-            "choose another --out, or delete it"
-        )
-    (out / "scans").mkdir(exist_ok=True)
+    return writing.stamp(f"{VERSION}/{seed}/{index}")
 
 
 def write_scene(out: Path, seed: int, index: int) -> None:

@@ -13,7 +13,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Solid:
-    """One primitive: `kind` and `size` as in `kernels.raster`, in metres; `label` is its NYU40 id."""
+    """One primitive: `kind` and `size` as in `kernels.raster`, in metres; `label` is its NYU40 id, or lidarseg's."""
 
     kind: int
     centre: np.ndarray
@@ -96,7 +96,7 @@ def basin(x: Span, y: Span, z: Span, label: int, material: Material, wall: float
 class Packed:
     """Solids as arrays for the kernels; the fields are documented in `kernels.raster` and `kernels.paint`.
 
-    label: int32 [P] NYU40. gloss, glow: float64 [P], share of mirrored light and of light of its own.
+    label: int32 [P], NYU40's of rooms, lidarseg's of streets. gloss, glow, rough, retro: float64 [P], the material's.
     """
 
     kind: np.ndarray
@@ -109,6 +109,8 @@ class Packed:
     detail: np.ndarray
     gloss: np.ndarray
     glow: np.ndarray
+    rough: np.ndarray
+    retro: np.ndarray
     shape: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,4 +131,6 @@ def pack(solids: list[Solid]) -> Packed:
         detail=np.array([[m.scale, m.seed] for m in material], np.float64),
         gloss=np.array([m.gloss for m in material], np.float64),
         glow=np.array([m.glow for m in material], np.float64),
+        rough=np.array([m.rough for m in material], np.float64),
+        retro=np.array([m.retro for m in material], np.float64),
     )

@@ -17,7 +17,11 @@ Color = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True)
 class Material:
-    """A pattern of `kernels.paint` with its two colours (RGB in 0..1), scale in metres and seed."""
+    """A pattern of `kernels.paint` with its two colours (RGB in 0..1), scale in metres and seed.
+
+    gloss, glow: shares of mirrored light and of light of its own. rough: metres that a LiDAR's beam may go in, as among
+    leaves. retro: share of a beam that is thrown back to where it came from.
+    """
 
     texture: int
     first: Color
@@ -26,13 +30,15 @@ class Material:
     seed: int = 0
     gloss: float = 0.0
     glow: float = 0.0
+    rough: float = 0.0
+    retro: float = 0.0
 
 
 def _shade(color: Color, factor: float) -> Color:
     return tuple(float(min(max(c * factor, 0.0), 1.0)) for c in color)
 
 
-def _draw(
+def draw(
     rng: np.random.Generator,
     texture: int,
     color: Color,
@@ -58,19 +64,19 @@ def hue(rng: np.random.Generator, low: float = 0.2, high: float = 0.8) -> np.nda
     return np.clip(base + rng.normal(0, 0.16, 3), 0.05, 0.95)
 
 
-def _pick(rng: np.random.Generator, colors: Sequence[Color]) -> Color:
+def pick(rng: np.random.Generator, colors: Sequence[Color]) -> Color:
     return colors[int(rng.integers(len(colors)))]
 
 
 def wood(rng: np.random.Generator) -> Material:
     """Stained or natural wood."""
-    return _draw(rng, p.GRAIN, _pick(rng, _WOODS), rng.uniform(0.6, 0.8), rng.uniform(0.3, 0.6), 0.1)
+    return draw(rng, p.GRAIN, pick(rng, _WOODS), rng.uniform(0.6, 0.8), rng.uniform(0.3, 0.6), 0.1)
 
 
 def painted(rng: np.random.Generator) -> Material:
     """Painted board: mostly pale, sometimes any colour."""
-    color = _pick(rng, _PALES) if rng.random() < 0.7 else hue(rng)
-    return _draw(rng, p.PLAIN, color, 0.8, 0.5, 0.1)
+    color = pick(rng, _PALES) if rng.random() < 0.7 else hue(rng)
+    return draw(rng, p.PLAIN, color, 0.8, 0.5, 0.1)
 
 
 def board(rng: np.random.Generator) -> Material:
@@ -78,13 +84,13 @@ def board(rng: np.random.Generator) -> Material:
     roll = rng.random()
     if roll < 0.6:
         return wood(rng)
-    return painted(rng) if roll < 0.85 else _draw(rng, p.PLAIN, _pick(rng, _GREYS), 0.8, 0.4, 0.15)
+    return painted(rng) if roll < 0.85 else draw(rng, p.PLAIN, pick(rng, _GREYS), 0.8, 0.4, 0.15)
 
 
 def doored(rng: np.random.Generator) -> Material:
     """Cupboard fronts: panels with joints and knobs, in wood, paint or grey."""
-    color = _pick(rng, _WOODS + _PALES + _GREYS[:2])
-    return _draw(rng, p.PANELS, color, 0.35, rng.uniform(0.35, 0.55), 0.1)
+    color = pick(rng, _WOODS + _PALES + _GREYS[:2])
+    return draw(rng, p.PANELS, color, 0.35, rng.uniform(0.35, 0.55), 0.1)
 
 
 def cloth(rng: np.random.Generator) -> Material:
@@ -94,71 +100,71 @@ def cloth(rng: np.random.Generator) -> Material:
         rng.choice([p.WEAVE, p.MOTTLE, p.PLAIN, p.STRIPES, p.CHECKER, p.DOTS], p=[0.3, 0.2, 0.2, 0.12, 0.1, 0.08])
     )
     other = hue(rng) if rng.random() < 0.4 else np.clip(color * rng.uniform(0.6, 1.35), 0, 1)
-    return _draw(rng, texture, color, scale=rng.uniform(0.08, 0.3), second=other)
+    return draw(rng, texture, color, scale=rng.uniform(0.08, 0.3), second=other)
 
 
 def linen(rng: np.random.Generator) -> Material:
     """Pale bedding, towels and shower curtains, sometimes patterned."""
     texture = int(rng.choice([p.PLAIN, p.WEAVE, p.STRIPES, p.DOTS], p=[0.4, 0.25, 0.15, 0.2]))
-    return _draw(rng, texture, _pick(rng, _PALES), scale=rng.uniform(0.1, 0.25), second=hue(rng, 0.4, 0.9))
+    return draw(rng, texture, pick(rng, _PALES), scale=rng.uniform(0.1, 0.25), second=hue(rng, 0.4, 0.9))
 
 
 def metal(rng: np.random.Generator) -> Material:
     """Legs, taps, office furniture."""
-    return _draw(rng, p.PLAIN, _pick(rng, _GREYS), 0.85, 0.3, 0.3)
+    return draw(rng, p.PLAIN, pick(rng, _GREYS), 0.85, 0.3, 0.3)
 
 
 def ceramic(rng: np.random.Generator) -> Material:
     """Toilets, sinks, tubs: mostly white, sometimes bone or grey."""
-    color = _pick(rng, [(0.95, 0.95, 0.95), (0.92, 0.9, 0.85), (0.95, 0.95, 0.95), (0.78, 0.78, 0.76)])
-    return _draw(rng, p.PLAIN, color, 0.92, 0.6, 0.4)
+    color = pick(rng, [(0.95, 0.95, 0.95), (0.92, 0.9, 0.85), (0.95, 0.95, 0.95), (0.78, 0.78, 0.76)])
+    return draw(rng, p.PLAIN, color, 0.92, 0.6, 0.4)
 
 
 def stone(rng: np.random.Generator) -> Material:
     """Counter tops."""
-    color = _pick(rng, [(0.3, 0.3, 0.31), (0.6, 0.58, 0.55), (0.82, 0.8, 0.76), (0.45, 0.36, 0.3)])
-    return _draw(rng, p.MOTTLE, color, rng.uniform(0.55, 0.8), 0.08, 0.3)
+    color = pick(rng, [(0.3, 0.3, 0.31), (0.6, 0.58, 0.55), (0.82, 0.8, 0.76), (0.45, 0.36, 0.3)])
+    return draw(rng, p.MOTTLE, color, rng.uniform(0.55, 0.8), 0.08, 0.3)
 
 
 def appliance(rng: np.random.Generator) -> Material:
     """Refrigerators: white, steel or black."""
-    return _draw(rng, p.PLAIN, _pick(rng, [*_PALES[:3], *_GREYS]), 0.9, 0.6, 0.3)
+    return draw(rng, p.PLAIN, pick(rng, [*_PALES[:3], *_GREYS]), 0.9, 0.6, 0.3)
 
 
 def books(rng: np.random.Generator) -> Material:
     """A row of book spines."""
-    return _draw(rng, p.BOOKS, (0.5, 0.47, 0.43), scale=rng.uniform(0.04, 0.07))
+    return draw(rng, p.BOOKS, (0.5, 0.47, 0.43), scale=rng.uniform(0.04, 0.07))
 
 
 def art(rng: np.random.Generator) -> Material:
     """A painting or a poster."""
-    return _draw(rng, p.ART, hue(rng), scale=rng.uniform(0.12, 0.3), second=hue(rng, 0.1, 0.9))
+    return draw(rng, p.ART, hue(rng), scale=rng.uniform(0.12, 0.3), second=hue(rng, 0.1, 0.9))
 
 
 def glass(rng: np.random.Generator) -> Material:
     """A window pane with its bars and the daylight behind it."""
-    frame = _pick(rng, [*_PALES, _WOODS[1], _GREYS[2]])
-    m = _draw(rng, p.GLASS, (0.8, 0.88, 0.95), second=frame, gloss=0.3)
+    frame = pick(rng, [*_PALES, _WOODS[1], _GREYS[2]])
+    m = draw(rng, p.GLASS, (0.8, 0.88, 0.95), second=frame, gloss=0.3)
     return Material(m.texture, m.first, m.second, m.scale, m.seed, m.gloss, float(rng.uniform(0.3, 0.8)))
 
 
 def wall_cover(rng: np.random.Generator, tiled: bool) -> Material:
     """Paint or wallpaper; tiles in a bathroom."""
     if tiled:
-        return _draw(rng, p.TILES, _pick(rng, _PALES + _WALLS), 0.7, rng.uniform(0.15, 0.3), 0.2)
+        return draw(rng, p.TILES, pick(rng, _PALES + _WALLS), 0.7, rng.uniform(0.15, 0.3), 0.2)
     texture = int(rng.choice([p.PLAIN, p.MOTTLE, p.STRIPES, p.WEAVE], p=[0.7, 0.12, 0.1, 0.08]))
-    return _draw(rng, texture, _pick(rng, _WALLS + _PALES), rng.uniform(0.85, 0.95), rng.uniform(0.2, 0.5))
+    return draw(rng, texture, pick(rng, _WALLS + _PALES), rng.uniform(0.85, 0.95), rng.uniform(0.2, 0.5))
 
 
 def floor_cover(rng: np.random.Generator, tiled: bool) -> Material:
     """Boards, carpet or tiles."""
     roll = rng.random()
     if tiled or roll < 0.2:
-        color = _pick(rng, _PALES + _GREYS[:2] + [(0.65, 0.52, 0.42)])
-        return _draw(rng, p.TILES if rng.random() < 0.8 else p.CHECKER, color, 0.65, rng.uniform(0.25, 0.5), 0.2)
+        color = pick(rng, _PALES + _GREYS[:2] + [(0.65, 0.52, 0.42)])
+        return draw(rng, p.TILES if rng.random() < 0.8 else p.CHECKER, color, 0.65, rng.uniform(0.25, 0.5), 0.2)
     if roll < 0.65:
-        return _draw(rng, p.PLANKS, _pick(rng, _WOODS), 0.65, rng.uniform(0.3, 0.5), 0.15)
-    return _draw(rng, p.MOTTLE, hue(rng, 0.3, 0.65), 0.8, rng.uniform(0.05, 0.15))
+        return draw(rng, p.PLANKS, pick(rng, _WOODS), 0.65, rng.uniform(0.3, 0.5), 0.15)
+    return draw(rng, p.MOTTLE, hue(rng, 0.3, 0.65), 0.8, rng.uniform(0.05, 0.15))
 
 
 def plain(color: Color, gloss: float = 0.0, glow: float = 0.0) -> Material:

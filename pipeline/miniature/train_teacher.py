@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from hicl.pipeline.datasets.scannet import CLASSES, NYU40_IDS
 from hicl.pipeline.miniature.photos import Frames, Photographer, caption, shoot
-from hicl.pipeline.miniature.scan import FIRST_TEACHER_SEED
+from hicl.pipeline.miniature.writing import FIRST_TEACHER_SEED
 from hicl.processes import pool
 
 NAME = "hicl-miniature"

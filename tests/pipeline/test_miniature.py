@@ -16,7 +16,7 @@ from hicl.pipeline.datasets.scannet import NYU40_IDS, find_scenes
 from hicl.pipeline.datasets.scene import Camera
 from hicl.pipeline.kernels.paint import paint
 from hicl.pipeline.kernels.raster import BASIN, BOX, CYLINDER, ELLIPSOID, SHEET, nearest_solid, render, solid_distance
-from hicl.pipeline.miniature import mesh, scan
+from hicl.pipeline.miniature import mesh, scan, writing
 from hicl.pipeline.miniature.rooms import KINDS, build_room, room_kind
 from hicl.pipeline.miniature.solids import about_z, block, drum, pack
 from hicl.pipeline.miniature.textures import plain
@@ -76,7 +76,7 @@ def test_refusals(dataset, tmp_path):
     with pytest.raises(HiclError, match="other settings.*seed"):
         scan.write_dataset(dataset, scenes=2, seed=6)
     with pytest.raises(HiclError, match="teacher was trained on"):
-        scan.write_dataset(tmp_path / "x", scenes=1, seed=scan.FIRST_TEACHER_SEED)
+        scan.write_dataset(tmp_path / "x", scenes=1, seed=writing.FIRST_TEACHER_SEED)
     with pytest.raises(HiclError, match="between 1 and"):
         scan.write_dataset(tmp_path / "x", scenes=0, seed=0)
     with pytest.raises(HiclError, match="for validation"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hicl.errors import HiclError
-from hicl.pipeline.miniature import scan, train_teacher
+from hicl.pipeline.miniature import scan, train_teacher, writing
 from hicl.pipeline.miniature.photos import NAMES, Frames, Photographer, caption, shoot
 from hicl.pipeline.teacher.clip import Teacher, TeacherConfig
 
@@ -19,7 +19,7 @@ TEACHER = Path(str(files("hicl.pipeline.miniature"))) / "teacher"
 
 @pytest.fixture(scope="module")
 def frames() -> Frames:
-    return shoot(scan.FIRST_TEACHER_SEED, 0, 4)
+    return shoot(writing.FIRST_TEACHER_SEED, 0, 4)
 
 
 def test_captions_are_made_of_names_alone():
@@ -45,8 +45,8 @@ def test_photographs_name_what_is_in_them(frames):
 
 
 def test_teacher_rooms_are_never_part_of_a_data_set(tmp_path):
-    assert train_teacher.HELD_OUT_SEED > scan.FIRST_TEACHER_SEED
-    for seed in (scan.FIRST_TEACHER_SEED, train_teacher.HELD_OUT_SEED):
+    assert train_teacher.HELD_OUT_SEED > writing.FIRST_TEACHER_SEED
+    for seed in (writing.FIRST_TEACHER_SEED, train_teacher.HELD_OUT_SEED):
         with pytest.raises(HiclError, match="seed"):
             scan.write_dataset(tmp_path / "x", scenes=1, seed=seed)
 

@@ -1,0 +1,1 @@
+"""The miniature out of doors: procedural streets in nuScenes' own layout."""
