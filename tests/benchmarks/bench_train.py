@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -128,7 +129,21 @@ def _compare(learner, batch, steps) -> None:
           f" {1000 * theirs.min():.0f} with spconv's Native; median ratio {np.median(ours / theirs):.2f}")  # fmt: skip
 
 
-def _bench_steps(learner, source, plan, gpu) -> None:
+class Steps(NamedTuple):
+    """What some steps took: milliseconds of the median one, scenes and points a second, the share of the time spent
+    waiting for data, scenes and voxels of a step, and microseconds a voxel."""
+
+    ms: float
+    rate: float
+    points: float
+    waiting: float
+    scenes: float
+    voxels: float
+    per_voxel: float
+
+
+def run_steps(learner, source, plan, gpu) -> Steps:
+    """Train the steps of a plan, the first three of which aren't counted: workers start in them, and spconv tunes."""
     waits, works, scenes, points, voxels = [], [], 0, 0, 0
     batches = stream.batches(source, plan, pin=gpu)
     for i in range(len(plan)):
@@ -139,19 +154,31 @@ def _bench_steps(learner, source, plan, gpu) -> None:
         if gpu:
             torch.cuda.synchronize()
         end = time.perf_counter()
-        if i >= 3:  # workers starting, spconv tuning
+        if i >= 3:
             waits.append(got - start), works.append(end - got)
             scenes, points, voxels = scenes + len(batch.scenes), points + batch.points, voxels + sum(batch.voxels)
-    total = sum(waits) + sum(works)
-    steps = len(works)
-    print(f"a step of {scenes // steps} scenes, {voxels // steps} voxels, experiment V with all losses:"
-          f" {1000 * np.median(works):.0f} ms (median), {1e6 * sum(works) / voxels:.1f} µs a voxel")  # fmt: skip
-    waiting = 100 * sum(waits) / total
-    print(f"  {steps / total:.2f} steps/s, {points / total:.0f} points/s, {waiting:.1f} % of the time waiting for data")
+    total, steps = sum(waits) + sum(works), len(works)
+    return Steps(
+        ms=1000 * float(np.median(works)),
+        rate=scenes / total,
+        points=points / total,
+        waiting=sum(waits) / total,
+        scenes=scenes / steps,
+        voxels=voxels / steps,
+        per_voxel=1e6 * sum(works) / voxels,
+    )
+
+
+def _bench_steps(learner, source, plan, gpu) -> None:
+    took = run_steps(learner, source, plan, gpu)
+    print(f"a step of {took.scenes:.0f} scenes, {took.voxels:.0f} voxels, experiment V with all losses:"
+          f" {took.ms:.0f} ms (median), {took.per_voxel:.1f} µs a voxel")  # fmt: skip
+    print(f"  {took.rate / took.scenes:.2f} steps/s, {took.points:.0f} points/s,"
+          f" {100 * took.waiting:.1f} % of the time waiting for data")  # fmt: skip
     if gpu:
         print(f"  {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory")
-    print(f"  {scenes / total:.2f} scenes/s of {TARGET} wanted for ScanNet in half an hour:"
-          f" {100 * scenes / total / TARGET:.1f} %")  # fmt: skip
+    print(f"  {took.rate:.2f} scenes/s of {TARGET} wanted for ScanNet in half an hour:"
+          f" {100 * took.rate / TARGET:.1f} %")  # fmt: skip
 
 
 if __name__ == "__main__":
