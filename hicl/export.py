@@ -1,20 +1,31 @@
 """`hicl export`: a labelled point cloud for other programs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hicl.cache.opening import open_cache
 from hicl.clouds import Cloud, assert_ply, write_ply
 from hicl.errors import HiclError
 
+if TYPE_CHECKING:
+    from hicl.train.answers import Ensemble, Pool
+
 
 def export(
-    cache_path: str | Path, scene_id: str | None, out: Path, run: Path | None, device: str, labels: str = "spread"
+    cache_path: str | Path,
+    scene_id: str | None,
+    out: Path,
+    run: Path | None,
+    device: str,
+    labels: str = "spread",
+    pool: "Pool" = "sets",
+    ensemble: "Ensemble" = "none",
 ) -> str:
     """Write a scene's points with a class each as a binary PLY, and return a line that says so.
 
     The class is what the pseudo-labels say, "spread", or "refined" or "raw" (255 where no camera saw a point), or, with
-    a trained run, what its network says. Properties: x y z in metres, in the scan's own frame, red green blue of the
-    class, label; the comments name the classes.
+    a trained run, what its network says (pool, ensemble: as of `hicl.train.answers.classes_of`). Properties: x y z in
+    metres, in the scan's own frame, red green blue of the class, label; the comments name the classes.
     Raises `HiclError`.
     """
     from hicl.pipeline.picture import class_colors
@@ -35,11 +46,11 @@ def export(
         label = found[labels]
     else:
         from hicl.devices import checked_device
-        from hicl.train import evaluate, inference
+        from hicl.train import answers, evaluate, inference
 
         model = inference.load(run, checked_device(device))
         evaluate.assert_fits(model, cache)
-        label = model.predict_scene(scene).label
+        label = answers.classes_of(model, scene, pool, ensemble)
     cloud = Cloud(xyz, class_colors(cache.classes)[label], origin=scene.origin)
     write_ply(out, cloud, label.astype("u1"), cache.classes)
     told = f"{out}: {len(xyz):,} points of {scene.id}, {(label != 255).mean():.1%} with a class"

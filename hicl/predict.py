@@ -18,8 +18,10 @@ from hicl.clouds import Cloud, assert_ply, label_names, read_cloud, write_ply
 from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.files import replacing
-from hicl.pipeline import picture
+from hicl.pipeline import picture, stages
 from hicl.pipeline.classes import ClassList
+from hicl.pipeline.config import PreprocessConfig
+from hicl.pipeline.datasets.scene import Points
 from hicl.pipeline.search import similarity
 from hicl.pipeline.teacher.choice import TeacherConfig, same_teacher
 from hicl.pipeline.teacher.clip import Teacher
@@ -77,12 +79,14 @@ def predict_file(
     clip: str | None = None,
     weights: str | None = None,
     up: str | None = None,
+    pool: str = "sets",
 ) -> str:
     """Write a scan with a class for every point, and return what was found, as lines for a terminal.
 
     Written: `out`, a PLY with the classes' colours, a `label` property and the scan's faces; beside it `.npz` with
     label [N], score [N] (the class' probability) and classes [C]; and `-legend.png`. up: the scan's axis that points
-    upwards, like y or -z; None: z, with a word where that seems wrong.
+    upwards, like y or -z; None: z, with a word where that seems wrong. pool: "sets" gives each of the scan's geometric
+    sets one class (`sets_of`), "none" each voxel.
     Raises `HiclError`; nothing is written then.
     """
     _assert_output(out, scan)
@@ -90,7 +94,9 @@ def predict_file(
     text, names = None, model.classes
     if prompts is not None:
         text, names = embed(model, prompts, clip, weights), prompts.names
-    prediction = model.predict(upright(cloud.xyz, up or "z"), cloud.rgb, text)
+    prediction = model.predict(
+        upright(cloud.xyz, up or "z"), cloud.rgb, text, sets_of(cloud) if pool == "sets" else None
+    )
     colors = picture.class_colors(names)
     share = np.bincount(prediction.label, minlength=len(names)) / len(prediction.label)
     found = [index for index in np.argsort(-share, kind="stable") if share[index] > 0]
@@ -104,6 +110,11 @@ def predict_file(
     told = f"{out}: {len(cloud.xyz):,} points: {told}"
     written = f"labels and scores: {out.with_suffix('.npz')}; legend: {legend_of(out)}"
     return "\n".join([told, written, *_doubts(scan, cloud, up)])
+
+
+def sets_of(cloud: Cloud) -> np.ndarray:
+    """The geometric sets of a scan, by its faces if it has some, as `hicl preprocess` makes them: int32 [N], from 0."""
+    return stages.sets_of(Points(cloud.xyz, cloud.rgb, cloud.faces), PreprocessConfig())
 
 
 def _doubts(scan: Path, cloud: Cloud, up: str | None) -> list[str]:

@@ -64,13 +64,18 @@ def make_sets(
         raise HiclError(f"{scene.id}: no .segs.json came with the scan; use --sets mesh, knn or best")
     if config.sets == "mesh" and points.faces is None:
         raise HiclError(f"{scene.id}: a cloud without faces has no mesh sets; use --sets knn or best")
+    return {"sets/id": sets_of(points, config)}
+
+
+def sets_of(points: Points, config: PreprocessConfig) -> np.ndarray:
+    """The sets of a surface, by its faces where it has some and others aren't asked for: int32 [N], from 0."""
     threshold, least = config.k_threshold, config.min_size
     points, place = weld(points)
     if points.faces is not None and config.sets != "knn":
         sets = partition.mesh_sets(points.xyz, points.faces, threshold, least)
     else:
         sets = partition.knn_sets(points.xyz, points.normal, points.sight, k_threshold=threshold, min_size=least)
-    return {"sets/id": sets if place is None else sets[place]}
+    return sets if place is None else sets[place]
 
 
 def make_sweep(points: Sweep) -> Arrays:

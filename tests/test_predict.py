@@ -17,7 +17,7 @@ from hicl.clouds import Cloud, read_cloud, write_ply
 from hicl.errors import HiclError
 from hicl.pipeline.classes import ClassList, parse_classes
 from hicl.pipeline.teacher.choice import MINIATURE, TeacherConfig
-from hicl.predict import embed, embed_query, load_model, predict_file, search_file
+from hicl.predict import embed, embed_query, load_model, predict_file, search_file, sets_of
 from hicl.train import checkpoint, network
 from hicl.train.config import load
 
@@ -72,7 +72,7 @@ def _write(path, cloud, style="<", order=("x", "y", "z", "red", "green", "blue")
 
 def test_any_ply_gets_the_arrays_answer(model, tmp_path):
     cloud = _corner()
-    expected = model.predict(cloud.xyz, cloud.rgb)
+    expected = model.predict(cloud.xyz, cloud.rgb, sets=sets_of(Cloud(cloud.xyz, cloud.rgb)))
     assert len(np.unique(expected.label)) > 1
     mixed = ("blue", "z", "green", "x", "red", "y")
     for i, (style, order) in enumerate((("<", mixed), (">", mixed), ("ascii", mixed), ("<", mixed[::-1]))):
@@ -86,6 +86,36 @@ def test_any_ply_gets_the_arrays_answer(model, tmp_path):
         assert saved["classes"].tolist() == list(CLASSES)
         assert np.asarray(Image.open(tmp_path / f"{i}-legend.png")).std() > 5
         assert f"{len(cloud.xyz):,} points" in told
+
+
+def test_each_set_of_a_mesh_or_cloud_has_one_class_unless_voxels_are_asked_for(model, tmp_path):
+    """Three planes that nearly meet: by the faces they are three sets, whose means are worked out here."""
+    n = 40
+    cloud, first = _corner(n), np.arange(n * n).reshape(n, n)
+    apart = np.repeat(
+        np.float32([[0, 0, 0], [0, 0.03, 0.01], [0.01, 0.03, 0.02]]), n * n, axis=0
+    )  # no vertex is shared
+    cloud = dataclasses.replace(cloud, xyz=cloud.xyz + apart)
+    corners = [first[:-1, :-1], first[:-1, 1:], first[1:, 1:], first[1:, :-1]]
+    a, b, c, d = (corner.ravel() for corner in corners)
+    square = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
+    faces = np.concatenate([square + plane * n * n for plane in range(3)]).astype(np.int32)
+    features, voxel_of_point = model.features(cloud.xyz, cloud.rgb)
+    scores = features[voxel_of_point] @ model.text.numpy().T
+    logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    expected = np.repeat([logs[k * n * n : (k + 1) * n * n].mean(axis=0).argmax() for k in range(3)], n * n)
+    write_ply(tmp_path / "mesh.ply", dataclasses.replace(cloud, faces=faces))
+    scan = _write(tmp_path / "cloud.ply", cloud)
+    for name, pool in (("mesh", "sets"), ("cloud", "sets"), ("mesh", "none"), ("cloud", "none")):
+        predict_file(tmp_path / f"{name}.ply", model, tmp_path / "out.ply", pool=pool)
+        label = PlyData.read(str(tmp_path / "out.ply"))["vertex"].data["label"]
+        if pool == "none":
+            assert (label == logs.argmax(axis=1)).all() and (label != expected).any()
+        elif name == "mesh":
+            assert (label == expected).all()
+        else:
+            sets = sets_of(read_cloud(scan, model.voxel_size))
+            assert all(len(np.unique(label[sets == k])) == 1 for k in range(sets.max() + 1))
 
 
 def test_a_mesh_stays_a_mesh_and_names_its_labels(model, tmp_path):
@@ -132,7 +162,7 @@ def test_surveyors_coordinates_keep_their_digits(model, tmp_path):
     for column, color in enumerate(("red", "green", "blue")):
         vertex[color] = cloud.rgb[:, column]
     PlyData([PlyElement.describe(vertex, "vertex")]).write(str(tmp_path / "scan.ply"))
-    predict_file(tmp_path / "scan.ply", model, tmp_path / "out.ply")
+    predict_file(tmp_path / "scan.ply", model, tmp_path / "out.ply", pool="none")
     found = PlyData.read(str(tmp_path / "out.ply"))["vertex"].data
     assert np.abs(found["y"] - vertex["y"]).max() < 1e-3
     assert (found["label"] == model.predict(cloud.xyz, cloud.rgb).label).mean() > 0.99
@@ -180,7 +210,9 @@ def test_points_without_a_place_are_left_out_and_told(model, tmp_path):
     cloud = _corner()
     broken = cloud.xyz.copy()
     broken[[0, 7], 1] = np.nan
-    told = predict_file(_write(tmp_path / "nan.ply", Cloud(broken, cloud.rgb)), model, tmp_path / "out.ply")
+    told = predict_file(
+        _write(tmp_path / "nan.ply", Cloud(broken, cloud.rgb)), model, tmp_path / "out.ply", pool="none"
+    )
     assert "2 points without finite coordinates are left out" in told
     rest = np.isfinite(broken).all(axis=1)
     expected = model.predict(cloud.xyz[rest], cloud.rgb[rest])
@@ -229,7 +261,7 @@ def test_a_scan_that_lies_is_stood_up_and_stays_where_it_is(model, tiny_clip, tm
     assert np.linalg.det(turn) == 1 and (upright.axis(up) @ turn).tolist() == [0, 0, 1]
     lying = dataclasses.replace(cloud, xyz=cloud.xyz @ turn.T)
     scan = _write(tmp_path / "scan.ply", lying)
-    told = predict_file(scan, model, out, up=up)
+    told = predict_file(scan, model, out, up=up, pool="none")
     vertex = PlyData.read(str(out))["vertex"].data
     assert (vertex["label"] == model.predict(cloud.xyz, cloud.rgb).label).all()
     np.testing.assert_array_equal(np.stack([vertex[name] for name in "xyz"], axis=1), lying.xyz)
@@ -258,7 +290,7 @@ def test_other_words_need_the_models_own_teacher(model, tiny_clip, tmp_path):
     assert words.shape == (3, WIDTH) and np.allclose(np.linalg.norm(words, axis=1), 1, atol=1e-6)
     cloud = _corner()
     scan = _write(tmp_path / "scan.ply", cloud)
-    predict_file(scan, model, tmp_path / "out.ply", ClassList.of(("lamp", "rug", "plant")), **own)
+    predict_file(scan, model, tmp_path / "out.ply", ClassList.of(("lamp", "rug", "plant")), **own, pool="none")
     label = PlyData.read(str(tmp_path / "out.ply"))["vertex"].data["label"]
     assert (label == model.predict(cloud.xyz, cloud.rgb, words).label).all()
     with pytest.raises(HiclError, match="came from a file; name it again"):
@@ -277,7 +309,9 @@ def test_more_words_than_a_byte_can_count(model, tiny_clip, tmp_path):
     names = tuple(f"thing {i}" for i in range(300))
     own = {"clip": tiny_clip.vit.config, "weights": tiny_clip.vit.weights}
     cloud = _corner(20)
-    predict_file(_write(tmp_path / "scan.ply", cloud), model, tmp_path / "out.ply", ClassList.of(names), **own)
+    predict_file(
+        _write(tmp_path / "scan.ply", cloud), model, tmp_path / "out.ply", ClassList.of(names), **own, pool="none"
+    )
     label = PlyData.read(str(tmp_path / "out.ply"))["vertex"].data["label"]
     scores = model.features(cloud.xyz, cloud.rgb)
     best = (scores[0] @ embed(model, list(names), **own).T).argmax(axis=1)[scores[1]]

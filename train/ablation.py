@@ -1,4 +1,4 @@
-"""Table 2: the five experiments, each with every seed, and the paper's column beside ours."""
+"""Table 2: the experiments, each with every seed, and the paper's column beside ours."""
 
 import json
 import statistics
@@ -18,11 +18,19 @@ from hicl.files import locked
 from hicl.processes import pool
 from hicl.progress import Progress
 from hicl.train import checkpoint, stream
+from hicl.train.answers import Ensemble, Pool, name_of
 from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config
 from hicl.train.log import minutes, read_log
 
 _LOOK_S = 2.0
 _POINTS_OF_A_CURVE = 5
+# How the last experiments are read as well: pooled in sets, and with the images of the scored scenes.
+FURTHER: dict[str, tuple[Pool, Ensemble]] = {"pooled": ("sets", "none"), "ensemble": ("sets", "product")}
+READ_FURTHER = ("V", "VI")
+_TITLES = {
+    "pooled": "pooled in the scan's sets",
+    "ensemble": "pooled, with the labels of the scored scans' images, which the rows above don't have",
+}
 PAPER_NOTE = "Paper: ScanNet val, CLIP ViT-B/16, Table 2 of HICL (CVPR 2024)."
 
 
@@ -69,7 +77,7 @@ def table2(
     scenes, schedule = len(cache.scene_ids("train")), config.schedule
     steps = len(stream.plan(scenes, schedule.batch, config.seed, schedule.epochs, 0, 1))
     data = stream.split_fingerprint(cache, "val")
-    done = {run for _, _, run, *_ in tasks if _evaluated(run, data)}
+    done = {run for _, wanted, run, *_ in tasks if _evaluated(run, data, wanted.experiment)}
     alone = labels_alone(cache)
     with locked(out):
         for run, line in _finished(tasks, jobs, steps):
@@ -153,18 +161,31 @@ def _one(cache_path: str | Path, config: Config, run: Path, device: str, show: b
     if not checkpoint.has_model(run):
         loop.train(cache_path, config, run, resume=checkpoint.has_state(run), device=device, show=show)
     checkpoint.drop_state(run)  # of one that was killed when it had just written its model
-    if not _evaluated(run, stream.split_fingerprint(cache, "val")):
+    if not _evaluated(run, stream.split_fingerprint(cache, "val"), config.experiment):
         model = inference.load(run, distributed.start(device).device)
-        evaluate.save(evaluate.evaluate(model, cache), run, cache)
+        for ways in _readings(config.experiment).values():
+            evaluate.save(evaluate.evaluate(model, cache, "val", False, *ways), run, cache)
     return (
         f"{run.name}: mIoU {checkpoint.load_evaluation(run, 'val')['miou']:.2f}, {minutes(run):.1f} minutes of training"
     )
 
 
-def _evaluated(run: Path, data: str) -> bool:
+def _readings(experiment: str) -> dict[str, tuple[Pool, Ensemble]]:
+    """How an experiment's network is read: "own" by the paper's protocol."""
+    own: dict[str, tuple[Pool, Ensemble]] = {"own": ("none", "none")}
+    return own | FURTHER if experiment in READ_FURTHER else own
+
+
+def _scores(run: Path, ways: tuple[Pool, Ensemble]) -> dict:
+    return checkpoint.load_evaluation(run, name_of("val", *ways))
+
+
+def _evaluated(run: Path, data: str, experiment: str) -> bool:
     """Whether a run is finished, and scored on this very data."""
     try:
-        return checkpoint.has_model(run) and checkpoint.load_evaluation(run, "val")["data"] == data
+        return checkpoint.has_model(run) and all(
+            _scores(run, ways)["data"] == data for ways in _readings(experiment).values()
+        )
     except FileNotFoundError:
         return False
 
@@ -177,19 +198,18 @@ def _collect(
         runs = [out / "runs" / f"{experiment}-seed{seed}" for seed in seeds]
         missing += [run.name for run in runs if run not in done]
         runs = [run for run in runs if run in done]
-        scores = [checkpoint.load_evaluation(run, "val") for run in runs]
+        readings = {name: [_scores(run, ways) for run in runs] for name, ways in _readings(experiment).items()}
+        scores = readings.pop("own")
         protocols += [score["protocol"] for score in scores]
         about = EXPERIMENTS[experiment]
         table[experiment] = {
             "title": about.title,
-            "miou": [score["miou"] for score in scores],
-            "mean": statistics.mean(score["miou"] for score in scores) if scores else None,
-            "spread": statistics.stdev(score["miou"] for score in scores) if len(scores) > 1 else None,
+            **_mean(scores),
             "accuracy": [score["accuracy"] for score in scores],
             "iou": [score["iou"] for score in scores],
             "minutes": [minutes(run) for run in runs],
             "paper": about.paper,
-        }
+        } | {name: _mean(found) for name, found in readings.items()}
     return {
         "experiments": table,
         "seeds": seeds,
@@ -198,6 +218,15 @@ def _collect(
         "preset": config.preset,
         "config": {k: v for k, v in asdict(config).items() if k not in ("experiment", "seed")},
     } | ({"missing": missing} if missing else {})
+
+
+def _mean(scores: list[dict]) -> dict:
+    found = [score["miou"] for score in scores]
+    return {
+        "miou": found,
+        "mean": statistics.mean(found) if found else None,
+        "spread": statistics.stdev(found) if len(found) > 1 else None,
+    }
 
 
 def markdown(results: dict) -> str:
@@ -214,16 +243,21 @@ def markdown(results: dict) -> str:
         lines.insert(0, f"Not all runs have ended; missing: {', '.join(results['missing'])}.\n")
     before = None
     for name, row in results["experiments"].items():
+        paper = "" if row["paper"] is None else f"{row['paper']:.1f}"
         if row["mean"] is None:
-            lines.append(f"| {name} | {row['title']} | {row['paper']:.1f} | | missing | | |")
+            lines.append(f"| {name} | {row['title']} | {paper} | | missing | | |")
             before = None
             continue
-        spread = "" if row["spread"] is None else f" ± {row['spread']:.2f}"
-        gains = [f"{row[k] - before[k]:+.1f}" if before else "" for k in ("paper", "mean")]
+        gains = [_gain(row, before, key) for key in ("paper", "mean")]
         lines.append(
-            f"| {name} | {row['title']} | {row['paper']:.1f} | {gains[0]} | {row['mean']:.2f}{spread} | {gains[1]} |"
+            f"| {name} | {row['title']} | {paper} | {gains[0]} | {_spread(row)} | {gains[1]} |"
             f" {statistics.mean(row['minutes']):.1f} |"
         )
+        lines += [
+            f"| | {_TITLES[way]} | | | {_spread(row[way])} | {row[way]['mean'] - row['mean']:+.1f} | |"
+            for way in FURTHER
+            if way in row
+        ]
         before = row
     lines += ["", f"Protocol: {results['protocol']}."]
     if alone := results.get("labels_alone"):
@@ -233,6 +267,14 @@ def markdown(results: dict) -> str:
             "which the networks see the surface only."
         )
     return "\n".join([*lines, ""])
+
+
+def _spread(row: dict) -> str:
+    return f"{row['mean']:.2f}" + ("" if row["spread"] is None else f" ± {row['spread']:.2f}")
+
+
+def _gain(row: dict, before: dict | None, key: str) -> str:
+    return "" if before is None or row[key] is None or before[key] is None else f"{row[key] - before[key]:+.1f}"
 
 
 def picture(results: dict, path: Path) -> bool:
@@ -245,7 +287,8 @@ def picture(results: dict, path: Path) -> bool:
         return False
     rows = {name: row for name, row in results["experiments"].items() if row["mean"] is not None}
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
-    axes.plot(list(rows), [row["paper"] for row in rows.values()], "o--", color="0.5", label="paper, ScanNet")
+    paper = {name: row["paper"] for name, row in rows.items() if row["paper"] is not None}
+    axes.plot(list(paper), list(paper.values()), "o--", color="0.5", label="paper, ScanNet")
     axes.errorbar(
         list(rows),
         [row["mean"] for row in rows.values()],

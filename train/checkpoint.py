@@ -141,9 +141,9 @@ def load_model(run: Path) -> tuple[dict[str, torch.Tensor], dict]:
     return tensors, meta
 
 
-def load_evaluation(run: Path, split: str) -> dict:
-    """What `evaluate.save` wrote. Raises `FileNotFoundError`, or `HiclError` if it is damaged."""
-    path = run / f"evaluation-{split}.json"
+def load_evaluation(run: Path, name: str) -> dict:
+    """What `evaluate.save` wrote, by `answers.name_of`. Raises `FileNotFoundError`, or `HiclError` if it is damaged."""
+    path = run / f"evaluation-{name}.json"
     found = read_json(path)
     kinds = {"miou": float, "accuracy": float, "iou": dict, "protocol": str, "data": str}
     if not isinstance(found, dict) or not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):

@@ -25,8 +25,9 @@ class Experiment:
     intra: bool = False
     inter: bool = False
     feedback: bool = False
+    recipe: bool = False  # what `RecipeConfig` says
     title: str = ""
-    paper: float = 0.0  # mIoU of the paper's Table 2 on ScanNet val
+    paper: float | None = None  # mIoU of the paper's Table 2 on ScanNet val
 
 
 EXPERIMENTS = {
@@ -35,6 +36,7 @@ EXPERIMENTS = {
     "III": Experiment("refined", intra=True, title="+ intra-scene correlation", paper=32.1),
     "IV": Experiment("refined", intra=True, inter=True, title="+ inter-scene correlation", paper=36.1),
     "V": Experiment("refined", intra=True, inter=True, feedback=True, title="+ feedback distillation", paper=36.6),
+    "VI": Experiment("refined", intra=True, inter=True, feedback=True, recipe=True, title="+ our recipe"),
 }
 
 
@@ -105,6 +107,29 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class RecipeConfig:
+    """What experiment VI adds to V, a switch or weight a part; I to V ignore it."""
+
+    spread: bool = setting(True, "Every voxel, seen or not, learns the shares of its set's labels in all images")
+    balance: float = setting(
+        0.5,
+        "Power of the classes' frequencies among the labels that L_ce and L̂_ce take out of the scores; 0: off",
+        least=0,
+    )
+    own_labels: bool = setting(
+        True, "Labels of sets by the images and by the network's moving average together, from average_epoch on"
+    )
+    pull_weight: float = setting(0.0, "Weight of L_pull: cosine of a voxel to its set's mean, by the average", least=0)
+    match_weight: float = setting(
+        0.0, "Weight of L_match: similarity to the sets of other scenes, as the average has it", least=0
+    )
+    match_temperature: float = setting(0.1, "Temperature of L_match", above=0)
+    average_epoch: float = setting(60.0, "Epoch from which on the moving average teaches, of 120", least=0)
+    average_decay: float = setting(0.99, "What a step leaves of the moving average of the weights", least=0, below=1)
+    memory: int = setting(0, "Scenes of earlier steps that the inter-scene head may attend to as well", least=0)
+
+
+@dataclass(frozen=True)
 class ScheduleConfig:
     """Epochs, batches and phases."""
 
@@ -134,7 +159,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One run. `experiment` is I to V of Table 2; everything else is shared between the five."""
+    """One run. `experiment` is I to V of Table 2, or VI, ours; everything else is shared between them."""
 
     experiment: str = setting("V", "Row of Table 2", choices=tuple(EXPERIMENTS))
     seed: int = setting(0, "Seed of weights, order, augmentation and tokens", least=0)
@@ -146,6 +171,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     heads: HeadConfig = field(default_factory=HeadConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 
@@ -228,5 +254,9 @@ def check(config: Config) -> Config:
 
 def phase_epochs(schedule: ScheduleConfig) -> tuple[float, float]:
     """Epochs at which L̂_ce and L_kl begin: 10 and 20 of 120, in proportion unless `absolute`."""
-    factor = 1.0 if schedule.absolute else schedule.epochs / REFERENCE_EPOCHS
-    return schedule.attention_epoch * factor, schedule.feedback_epoch * factor
+    return scaled(schedule.attention_epoch, schedule), scaled(schedule.feedback_epoch, schedule)
+
+
+def scaled(epoch: float, schedule: ScheduleConfig) -> float:
+    """An epoch of 120 as one of this schedule's."""
+    return epoch if schedule.absolute else epoch * (schedule.epochs / REFERENCE_EPOCHS)

@@ -18,6 +18,7 @@ from hicl.errors import HiclError
 from hicl.metrics import confusion, iou
 from hicl.progress import Progress
 from hicl.train import checkpoint
+from hicl.train.answers import Ensemble, Pool, classes_of, name_of
 from hicl.train.inference import Model
 from hicl.train.stream import split_fingerprint
 
@@ -26,7 +27,7 @@ from hicl.train.stream import split_fingerprint
 class Scores:
     """confusion [C, C] int64: rows truth, columns prediction. iou [C] in 0..1: NaN for a class not in the truth.
 
-    split and scans: what was counted.
+    split and scans: what was counted. pool and ensemble: how points got their classes, as of `answers.classes_of`.
     """
 
     classes: tuple[str, ...]
@@ -36,6 +37,8 @@ class Scores:
     accuracy: float
     split: str = ""
     scans: int = 0
+    pool: Pool = "none"
+    ensemble: Ensemble = "none"
 
 
 def score(matrix: np.ndarray, classes: tuple[str, ...]) -> Scores:
@@ -60,8 +63,15 @@ def assert_fits(model: Model, cache: CacheReader) -> None:
         )
 
 
-def evaluate(model: Model, cache: CacheReader, split: str = "val", progress: bool = False) -> Scores:
-    """Scores of a model on the labelled points of a split.
+def evaluate(
+    model: Model,
+    cache: CacheReader,
+    split: str = "val",
+    progress: bool = False,
+    pool: Pool = "none",
+    ensemble: Ensemble = "none",
+) -> Scores:
+    """Scores of a model on the labelled points of a split. pool, ensemble: as of `answers.classes_of`.
 
     Raises:
         HiclError: the cache's classes or teacher differ from the model's, or no scene has true labels.
@@ -80,18 +90,19 @@ def evaluate(model: Model, cache: CacheReader, split: str = "val", progress: boo
             scene = cache.scene(name)
             if scene.has("points/label"):
                 scans += 1
-                matrix += _counted(model, cache, scene)
+                matrix += _counted(model, cache, scene, pool, ensemble)
             bar.update()
     if not matrix.any():
         raise HiclError(f"{cache.path}: no scene of split {split!r} has true labels, so there is no mIoU")
-    return replace(score(matrix, cache.classes), split=split, scans=scans)
+    scores = score(matrix, cache.classes)
+    return replace(scores, split=split, scans=scans, pool=pool, ensemble=ensemble)
 
 
-def _counted(model: Model, cache: CacheReader, scene: SceneReader) -> np.ndarray:
+def _counted(model: Model, cache: CacheReader, scene: SceneReader, pool: Pool, ensemble: Ensemble) -> np.ndarray:
     n_classes, truth = len(cache.classes), scene.read("points/label")
     if ((truth != NO_LABEL) & (truth >= n_classes)).any():
         raise HiclError(f"{cache.path}: scene {scene.id}: true label beyond {n_classes} classes; preprocess it again")
-    return confusion(truth, model.predict_scene(scene).label, n_classes)
+    return confusion(truth, classes_of(model, scene, pool, ensemble), n_classes)
 
 
 def _first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
@@ -105,8 +116,10 @@ def _first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
 def protocol(scores: Scores) -> str:
     """How the number came about, to be printed with it."""
     seen = int(np.isfinite(scores.iou).sum())
+    by = "voxel" if scores.pool == "none" else "set"
+    images = "" if scores.ensemble == "none" else f" and its images ({scores.ensemble})"
     return (
-        f"{scores.confusion.sum()} labelled vertices of {scores.scans} {scores.split} scans, each by its voxel,"
+        f"{scores.confusion.sum()} labelled vertices of {scores.scans} {scores.split} scans, each by its {by}{images},"
         f" argmax over {len(scores.classes)} classes, no test-time augmentation; mIoU over the {seen} in the truth"
     )
 
@@ -125,7 +138,7 @@ def report(scores: Scores) -> str:
 
 
 def save(scores: Scores, run: Path, cache: CacheReader) -> Path:
-    """Write `evaluation-<split>.json`: percent where a person reads, counts where a program does."""
+    """Write `evaluation-<answers.name_of …>.json`: percent where a person reads, counts where a program does."""
     result = {
         "split": scores.split,
         "miou": 100 * scores.miou,
@@ -136,6 +149,6 @@ def save(scores: Scores, run: Path, cache: CacheReader) -> Path:
         "data": split_fingerprint(cache, scores.split),
         "confusion": scores.confusion.tolist(),
     }
-    path = run / f"evaluation-{scores.split}.json"
+    path = run / f"evaluation-{name_of(scores.split, scores.pool, scores.ensemble)}.json"
     checkpoint.replace_text(path, json.dumps(result, indent=1))
     return path

@@ -20,6 +20,7 @@ from hicl.train.augment import point_features
 from hicl.train.config import FEATURES, Config, StreamConfig, check
 from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxel_features, voxelise
 from hicl.train.network import Network
+from hicl.train.pooling import set_means
 
 # spconv numbers the cells of a grid by 32-bit integers on a CPU.
 _MOST_CELLS = 2**31
@@ -28,6 +29,7 @@ _SMALLEST = 2 * GRID_MULTIPLE
 # Voxels in a box with its halo. The published network takes about 3 GB for as many.
 BOX_VOXELS = 400_000
 _NUMBERS_AT_ONCE = 1 << 22  # of scores, or of features
+_POOLED_WIDTH = 128  # about what the head reads
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class Model:
         """Identity of the teacher whose text space it was trained in; None where labels came from images."""
         return self.meta.get("teacher")
 
-    def predict(self, xyz: np.ndarray, values: np.ndarray, text: np.ndarray | None = None) -> Prediction:
+    def predict(
+        self, xyz: np.ndarray, values: np.ndarray, text: np.ndarray | None = None, sets: np.ndarray | None = None
+    ) -> Prediction:
         """A class for each point.
 
         Args:
@@ -74,6 +78,8 @@ class Model:
             values: what the network reads of them, uint8: colours [N, 3], or intensities [N] where `stream.features`
                 says so.
             text: [C, d] float32 of other words, in the space of the model's teacher; None: its own classes.
+            sets: [N] int, from 0: log-probabilities are averaged over each set, whose points get one answer; None: a
+                point gets its voxel's.
 
         Raises:
             ValueError: no points, a coordinate that isn't finite, a cloud of more than 2^20 voxels along an axis, or
@@ -83,16 +89,29 @@ class Model:
         # Scores are linear in what the head reads, so that its features, five times as wide, needn't be made.
         with torch.no_grad():
             weight, bias = words @ head.weight, words @ head.bias
-        coords, read, voxel_of_point = self._voxels(xyz, values)
-        label, score = np.empty(len(coords), np.uint16), np.empty(len(coords), np.float32)
-        for rows, hidden in self._parts(coords, read, len(words)):
+        n, group_of_point, parts = self._answered(xyz, values, sets, len(words))
+        label, score = np.empty(n, np.uint16), np.empty(n, np.float32)
+        for rows, hidden in parts:
             best = torch.nn.functional.linear(hidden, weight, bias).softmax(dim=1).max(dim=1)
             label[rows] = best.indices.cpu().numpy()
             score[rows] = best.values.cpu().numpy()
-        return Prediction(label[voxel_of_point], score[voxel_of_point])
+        return Prediction(label[group_of_point], score[group_of_point])
 
-    def predict_scene(self, scene: SceneReader, text: np.ndarray | None = None) -> Prediction:
-        """A class for each point of a scene of a cache: one that isn't valid gets that of the nearest that is.
+    def probabilities(self, xyz: np.ndarray, values: np.ndarray, sets: np.ndarray | None = None) -> np.ndarray:
+        """The probability of each of the model's classes at each point: float32 [N, C]. Arguments as of `predict`."""
+        n, group_of_point, parts = self._answered(xyz, values, sets, len(self.text))
+        result = np.empty((n, len(self.text)), np.float32)
+        with torch.no_grad():
+            for rows, hidden in parts:
+                result[rows] = (self.net.head(hidden) @ self.text.T).softmax(dim=1).cpu().numpy()
+        return result[group_of_point]
+
+    def read(self, scene: SceneReader) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What the network is given of a scene of a cache, its valid points.
+
+        Returns:
+            xyz, values and sets of these, as of `predict`, and place [N]: the number among them of each point of the
+            scene; of one that isn't valid, the nearest one's.
 
         Raises:
             HiclError: the scene has nothing that the network could read.
@@ -100,16 +119,15 @@ class Model:
         array, _ = FEATURES[self.stream.features]
         if not scene.has(array):
             raise HiclError(f"{scene.path}: no {array}, which the model reads; take a model trained on such scenes")
-        xyz, values = scene.read("points/xyz"), scene.read(array)
+        xyz, values, sets = scene.read("points/xyz"), scene.read(array), scene.read("sets/id")
         if not scene.has("points/valid"):
-            return self.predict(xyz, values, text)
+            return xyz, values, sets, np.arange(len(xyz))
         valid = scene.read("points/valid").astype(bool)
         if not valid.any():
             raise HiclError(f"{scene.path}: no valid point, so there is nothing to go by")
-        found = self.predict(xyz[valid], values[valid], text)
         nearest = np.cumsum(valid) - 1  # the number of each valid point among them
         nearest[~valid] = cKDTree(xyz[valid]).query(xyz[~valid])[1]
-        return Prediction(found.label[nearest], found.score[nearest])
+        return xyz[valid], values[valid], sets[valid], nearest
 
     def similarity(self, xyz: np.ndarray, values: np.ndarray, query: np.ndarray) -> np.ndarray:
         """Cosine of each point's feature with a text [d] of unit length: float32 [N]. Arguments as of `predict`."""
@@ -144,6 +162,18 @@ class Model:
         coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
         read = voxel_features(values.reshape(-1, channels), representative, voxel_of_point, self.stream.colour)
         return coords, point_features(read), voxel_of_point
+
+    def _answered(
+        self, xyz: np.ndarray, values: np.ndarray, sets: np.ndarray | None, width: int
+    ) -> tuple[int, np.ndarray, Iterator[tuple[np.ndarray, torch.Tensor]]]:
+        """What has an answer of its own, voxels or sets: their number, the one of each point, and `_parts` of them."""
+        coords, read, voxel_of_point = self._voxels(xyz, values)
+        if sets is None:
+            return len(coords), voxel_of_point, self._parts(coords, read, width)
+        means = set_means(self._parts(coords, read, _POOLED_WIDTH), voxel_of_point, sets)
+        rows = np.arange(len(means))
+        step = max(1, _NUMBERS_AT_ONCE // width)
+        return len(means), sets, ((rows[i : i + step], means[i : i + step]) for i in range(0, len(means), step))
 
     @torch.no_grad()
     def _features(self, coords: np.ndarray, read: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:

@@ -8,10 +8,11 @@ import torch
 from hicl.errors import HiclError
 from hicl.processes import keep_freed_memory
 from hicl.train import checkpoint, network
-from hicl.train.config import Config
+from hicl.train.config import EXPERIMENTS, Config
 from hicl.train.distributed import Group
-from hicl.train.objectives import Inputs
+from hicl.train.objectives import Inputs, Objective
 from hicl.train.objectives.hicl import Hicl
+from hicl.train.objectives.recipe import Recipe
 from hicl.train.stream import Batch
 
 
@@ -30,11 +31,14 @@ class Learner:
             keep_freed_memory()  # a step makes the same arrays as the one before
         self.text = text.to(group.device)
         width = text.shape[1]
-        # A seed of its own for each module: the network starts equal in all five experiments.
+        # A seed of its own for each module: the network starts equal in all experiments.
         torch.manual_seed(config.seed)
         self.net = net = group.synchronise_norms(network.build(config, width, group.device))
-        self.objective = Hicl(config, width, group)
-        self.modules = {"net": net} | self.objective.heads
+        five = Hicl(config, width, group)
+        self.objective: Objective = five
+        if EXPERIMENTS[config.experiment].recipe:
+            self.objective = Recipe(config, five, net, len(text), group)
+        self.modules = {"net": net} | self.objective.heads | self.objective.kept
         optim = config.optim
         self.sgd = torch.optim.SGD(
             net.parameters(),
@@ -94,6 +98,7 @@ class Learner:
             self.sgd.step()
             if self.adamw and len(terms) > 1:
                 self.adamw.step()
+            self.objective.stepped()
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
                 raise HiclError(

@@ -11,7 +11,7 @@ from hicl.progress import Progress
 from hicl.read import read_bytes
 from hicl.train.checkpoint import replace_text
 
-LOSSES = ("ce", "intra", "inter", "kl")
+LOSSES = ("ce", "intra", "inter", "kl", "pull", "match")
 COLUMNS = ("epoch", "step", *LOSSES, "lr", "head_lr", "steps_per_s", "points_per_s", "wait_share", "miou")
 
 

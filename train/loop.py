@@ -44,7 +44,9 @@ def train(
     if config.threads and group.device.type == "cpu":
         torch.set_num_threads(config.threads)
     experiment = EXPERIMENTS[config.experiment]
-    source = stream.make_source(cache, experiment.labels, config.heads, config.seed, config.stream)
+    source = stream.make_source(
+        cache, experiment.labels, config.heads, config.seed, config.stream, votes=experiment.recipe
+    )
     epochs = config.schedule.epochs
     steps = stream.plan(len(source.scenes), config.schedule.batch, config.seed, epochs, group.rank, group.world)
     identity = {

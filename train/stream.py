@@ -32,6 +32,7 @@ from hicl.train.kernels import (
     voxelise,
     warm_up,
 )
+from hicl.train.pooling import set_votes
 from hicl.train.tokens import sample_tokens
 
 
@@ -41,8 +42,10 @@ class Batch:
 
     coords [V, 4] int32: scene, x, y, z. features [V, c] float32. histogram [V, C] int32: pairs of each class. sets [V]
     int32: the set of each voxel, counted in its scene. tokens [B, M] int64: rows of the sampled voxels. token_label
-    [B, M] int64, 255 = none. voxels: number of each scene. grid: extent of the sparse tensor. points: number of points
-    behind the voxels. views: chosen of each scene.
+    [B, M] int64, 255 = none. votes [S, C] int32: how often the pairs of each set name each class, in all images; the
+    scenes' sets one after another, `first_set` [B] int64 being the first of each. All 0 where the experiment has no use
+    for them. voxels: number of each scene. grid: extent of the sparse tensor. points: number of points behind the
+    voxels. views: chosen of each scene.
     """
 
     scenes: list[str]
@@ -53,6 +56,8 @@ class Batch:
     sets: torch.Tensor
     tokens: torch.Tensor
     token_label: torch.Tensor
+    votes: torch.Tensor
+    first_set: torch.Tensor
     voxels: list[int]
     grid: list[int]
     points: int
@@ -69,7 +74,7 @@ class Batch:
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        names = ("coords", "features", "histogram", "sets", "tokens", "token_label")
+        names = ("coords", "features", "histogram", "sets", "tokens", "token_label", "votes", "first_set")
         changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
         return replace(self, **changed)
 
@@ -85,15 +90,22 @@ class Source:
     heads: HeadConfig
     seed: int
     config: StreamConfig
+    votes: bool = False  # whether batches are to have them
 
 
 def make_source(
-    cache: CacheReader, labels: str, heads: HeadConfig, seed: int, config: StreamConfig, split: str = "train"
+    cache: CacheReader,
+    labels: str,
+    heads: HeadConfig,
+    seed: int,
+    config: StreamConfig,
+    split: str = "train",
+    votes: bool = False,
 ) -> Source:
     """The scenes of a split with their fingerprints. Raises HiclError where the cache has none."""
     scenes = tuple(cache.scene_ids(split))
     fingerprints = tuple(cache.fingerprints(scenes))
-    return Source(cache.path, scenes, fingerprints, labels, heads, seed, config)
+    return Source(cache.path, scenes, fingerprints, labels, heads, seed, config, votes)
 
 
 def split_fingerprint(cache: CacheReader, split: str) -> str:
@@ -151,6 +163,8 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         sets=torch.from_numpy(np.concatenate([p["sets"] for p in parts])),
         tokens=torch.from_numpy(np.stack([p["tokens"] + start[i] for i, p in enumerate(parts)])),
         token_label=torch.from_numpy(np.stack([p["token_label"] for p in parts])),
+        votes=torch.from_numpy(np.concatenate([p["votes"] for p in parts])),
+        first_set=torch.from_numpy(np.cumsum([0, *(len(p["votes"]) for p in parts[:-1])])),
         voxels=[len(p["coords"]) for p in parts],
         grid=grid_shape(coords[:, 1:]),
         points=sum(p["points"] for p in parts),
@@ -167,6 +181,9 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         raise HiclError(f"{source.cache}: scene {name} has no {read}; give --set stream.features={there}")
     arrays = ("points/xyz", read, "sets/id", "pairs/indptr", "pairs/point", f"pairs/{source.labels}")
     xyz, values, sets, indptr, point, label = (scene.read(array) for array in arrays)
+    votes = np.zeros((int(sets.max()) + 1, len(cache.classes)), np.int32)
+    if source.votes:
+        votes = set_votes(scene.read("pairs/refined"), sets[point], *votes.shape)
     if scene.has("points/valid"):
         xyz, values, sets, point = _valid_only(scene.read("points/valid"), xyz, values, sets, point)
     _unchanged(cache, source, number)
@@ -199,6 +216,7 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         "sets": sets[representative],
         "tokens": tokens,
         "token_label": token_label,
+        "votes": votes,
         "points": len(xyz),
         "views": views.tolist(),
     }

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hicl.commands.options import Cache, Device, Model, OptionalModel, PictureOut, Scene
+from hicl.commands.options import Cache, Device, Model, OptionalModel, PictureOut, Pool, Scene, pooling
 
 
 def scene(
@@ -13,12 +13,13 @@ def scene(
     out: PictureOut,
     scene: Scene = None,
     model: OptionalModel = None,
+    pool: Pool = "sets",
     device: Device = "auto",
 ) -> None:
     """A scene side by side: colours, raw and refined labels, prediction, truth, with a legend. Needs no display."""
     from hicl.figure import scene_figure
 
-    typer.echo(scene_figure(cache, scene, model, out, device))
+    typer.echo(scene_figure(cache, scene, model, out, device, pooling(pool)[0]))
 
 
 def curves(

@@ -33,7 +33,31 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Scenes at a time; the bytes don't depend on it. [default: cores]")
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Let the workers of this Dask scheduler do it, tcp://HOST:PORT.")]
+Pool = Annotated[
+    str,
+    typer.Option(
+        help="sets: a geometric set has one answer, its points' mean log-probability; none: a voxel has its own."
+    ),
+]
+Ensemble = Annotated[
+    str,
+    typer.Option(
+        help="Join the network with the scene's own labels: product, average, surer (the more probable), or none."
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where the networks run: auto, cpu or cuda.")]
+
+
+def chosen(option: str, value: str, *known: str) -> Any:
+    """A value of an option that has choices. Raises `HiclError` for another."""
+    if value not in known:
+        raise HiclError(f"{option} {value}: unknown; known are {', '.join(known)}")
+    return value
+
+
+def pooling(pool: str, ensemble: str = "none") -> tuple[Any, Any]:
+    """--pool and --ensemble, checked."""
+    return chosen("--pool", pool, "sets", "none"), chosen("--ensemble", ensemble, "none", "product", "average", "surer")
 
 
 def say(text: str) -> None:

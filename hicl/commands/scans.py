@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from hicl.commands.options import Clip, Device, Model, OptionalModel, PlyOut, Scale, Scene, Up, Weights
+from hicl.commands.options import (
+    Clip,
+    Device,
+    Ensemble,
+    Model,
+    OptionalModel,
+    PlyOut,
+    Pool,
+    Scale,
+    Scene,
+    Up,
+    Weights,
+    pooling,
+)
 from hicl.errors import HiclError
 
 Scan = Annotated[Path, typer.Argument(help="A coloured mesh or cloud, .ply, in metres.")]
@@ -20,6 +33,7 @@ def predict(
     ] = None,
     scale: Scale = None,
     up: Up = None,
+    pool: Pool = "sets",
     clip: Clip = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -28,8 +42,9 @@ def predict(
     from hicl.pipeline.classes import MOST_WORDS, parse_classes
     from hicl.predict import load_model, predict_file
 
+    pool, _ = pooling(pool)
     words = parse_classes(classes, MOST_WORDS) if classes is not None else None
-    typer.echo(predict_file(scan, load_model(model, device), out, words, scale, clip, weights, up))
+    typer.echo(predict_file(scan, load_model(model, device), out, words, scale, clip, weights, up, pool))
 
 
 def search(
@@ -63,12 +78,16 @@ def export(
     scene: Scene = None,
     model: OptionalModel = None,
     labels: Annotated[str, typer.Option(help="Without a model: spread, refined or raw labels.")] = "spread",
+    pool: Pool = "sets",
+    ensemble: Ensemble = "none",
     device: Device = "auto",
 ) -> None:
     """Write a scene as a PLY with a class and its colour for each point: the pseudo-labels', or a trained model's."""
     from hicl.export import export
 
-    typer.echo(export(cache, scene, out, model, device, labels))
+    if ensemble != "none" and model is None:
+        raise HiclError(f"--ensemble {ensemble} joins a network with the scene's labels: give --model too")
+    typer.echo(export(cache, scene, out, model, device, labels, *pooling(pool, ensemble)))
 
 
 def view(
@@ -85,6 +104,7 @@ def view(
     host: Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8080,
     scale: Scale = None,
+    pool: Pool = "sets",
     clip: Clip = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -95,6 +115,7 @@ def view(
 
     from hicl.viewer import layers, page, server
 
+    pool, _ = pooling(pool)
     server.viser()  # what is missing is said before anything slow
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise HiclError(f"-o {out}: give it a name that ends in .html")
@@ -103,7 +124,7 @@ def view(
         from hicl.predict import load_model
 
         trained = load_model(model, device)
-    cloud = layers.load(path, scene, trained, root, up, scale, (clip, weights))
+    cloud = layers.load(path, scene, trained, root, up, scale, (clip, weights), pool)
     thin = cloud.thinned(max_points)
     if len(thin.xyz) < len(cloud.xyz):
         typer.echo(f"{len(thin.xyz):,} of {len(cloud.xyz):,} points, drawn at random; --max-points takes more")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hicl.commands.options import Cache, Device, Model
+from hicl.commands.options import Cache, Device, Ensemble, Model, Pool, chosen, pooling
 from hicl.errors import HiclError
 
 Preset = Annotated[str | None, typer.Option(help="miniature (default) or scannet, the paper's.")]
@@ -34,7 +34,7 @@ def _overrides(settings: list[str] | None, **options: Any) -> dict[str, Any]:
 
 def train(
     cache: Cache,
-    exp: Annotated[str | None, typer.Option(help="I, II, III, IV or V of Table 2.")] = None,
+    exp: Annotated[str | None, typer.Option(help="I, II, III, IV or V of Table 2, or VI, ours.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default 0.")] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="The run's folder. [default: work/<exp>-seed<seed>]")
@@ -53,7 +53,7 @@ def train(
     if resume and out is None:
         raise HiclError("--resume needs the run's folder: --out")
     if exp is None and not resume and config is None:
-        raise HiclError("which experiment? give --exp I, II, III, IV or V")
+        raise HiclError("which experiment? give --exp I, II, III, IV, V or VI")
     if out is not None and resume and config is None and (out / "config.toml").exists():
         config = out / "config.toml"
     options = _overrides(
@@ -86,21 +86,24 @@ def evaluate(
     model: Model,
     cache: Cache,
     split: Annotated[str, typer.Option(help="Only scenes of this split.")] = "val",
+    pool: Pool = "none",
+    ensemble: Ensemble = "none",
     device: Device = "auto",
 ) -> None:
     """Per-class IoU, mIoU and accuracy on all labelled vertices of a split; writes them beside the model."""
     from hicl.cache.opening import open_cache
     from hicl.commands import following
-    from hicl.train import distributed, evaluate, figures, inference
+    from hicl.train import answers, distributed, evaluate, figures, inference
 
+    ways = pooling(pool, ensemble)
     opened = open_cache(cache)
     trained = inference.load(model, distributed.start(device).device)
     run = model if model.is_dir() else model.parent
-    scores = evaluate.evaluate(trained, opened, split, progress=True)
+    scores = evaluate.evaluate(trained, opened, split, True, *ways)
     typer.echo(evaluate.report(scores))
     typer.echo(f"written: {evaluate.save(scores, run, opened)}")
     try:
-        typer.echo(f"written: {figures.confusion(scores, run / f'confusion-{split}.png')}")
+        typer.echo(f"written: {figures.confusion(scores, run / f'confusion-{answers.name_of(split, *ways)}.png')}")
     except HiclError as missing:
         typer.echo(f"no picture: {missing}")
     typer.echo(following.evaluate(cache, run))
@@ -116,18 +119,21 @@ def table2(
     config: File = None,
     epochs: Epochs = None,
     batch: Batch = None,
+    exp: Annotated[list[str] | None, typer.Option(help="Only this experiment; repeat for more. [default: all]")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
     device: Device = "auto",
     settings: Settings = None,
 ) -> None:
-    """Train and evaluate the five experiments of Table 2; finished runs are kept, stopped ones continued."""
+    """Train and evaluate the experiments of Table 2, and ours; finished runs are kept, stopped ones continued."""
     from hicl.commands import following
     from hicl.train import ablation
     from hicl.train import config as configs
 
     options = _overrides(settings, schedule__epochs=epochs, schedule__batch=batch)
     settled = configs.load(preset or "miniature", config, options)
-    results = ablation.table2(cache, settled, out, list(range(seeds)), jobs=jobs, device=device, say=typer.echo)
+    wanted = [chosen("--exp", name.upper(), *configs.EXPERIMENTS) for name in exp or configs.EXPERIMENTS]
+    experiments = tuple(name for name in configs.EXPERIMENTS if name in wanted)
+    results = ablation.table2(cache, settled, out, list(range(seeds)), experiments, jobs, device, typer.echo)
     typer.echo(ablation.markdown(results))
     typer.echo(f"written: {out / 'table2.json'}")
-    typer.echo(following.evaluate(cache, out / "runs" / "V-seed0"))
+    typer.echo(following.evaluate(cache, out / "runs" / f"{experiments[-1]}-seed0"))

@@ -18,6 +18,7 @@ from hicl.upright import axis, upright
 from hicl.viewer.cameras import View, read_images, views_of
 
 if TYPE_CHECKING:
+    from hicl.train.answers import Pool
     from hicl.train.inference import Model
 
 Similarity = Callable[[str], np.ndarray]
@@ -109,15 +110,17 @@ def load(
     up: str | None,
     scale: float | None = None,
     teacher: tuple[str | None, str | None] = (None, None),
+    pool: "Pool" = "sets",
 ) -> Cloud:
     """The cloud of a cache's scene or of a PLY, whole. Raises `HiclError`.
 
-    scene_id: of a cache; None: its first. model: whose prediction becomes a layer. root: the raw scans'
+    scene_id: of a cache; None: its first. model: whose prediction becomes a layer. pool: "sets" gives each geometric
+    set one class in it, "none" each voxel. root: the raw scans'
     folder, for the views' images. up: an axis like z or -y; None: z, and what the cameras held up in a scan of one's
     own. scale: metres a unit of a PLY. teacher: its --clip and --weights, for free text, where they were files.
     """
     if is_url(path) or Path(path).is_dir():
-        return of_cache(path, scene_id, model, root, up, teacher)
+        return of_cache(path, scene_id, model, root, up, teacher, pool)
     path = Path(path)
     if not path.exists():
         raise HiclError(f"{path}: no such file or folder; give a cache of `hicl preprocess`, or a .ply")
@@ -126,7 +129,7 @@ def load(
     for option, given in (("--scene", scene_id), ("--root", root)):
         if given is not None:
             raise HiclError(f"{path}: {option} goes with a cache, not with a .ply; give the cache the points came from")
-    return of_ply(path, model, up, scale, teacher)
+    return of_ply(path, model, up, scale, teacher, pool)
 
 
 def of_cache(
@@ -136,6 +139,7 @@ def of_cache(
     root: Path | None,
     up: str | None,
     teacher: tuple[str | None, str | None] = (None, None),
+    pool: "Pool" = "sets",
 ) -> Cloud:
     """A cache's scene: colours, labels before and after the vote, sets, truth and prediction where there are any."""
     from hicl.pipeline.report import point_labels, truth_map
@@ -161,10 +165,10 @@ def of_cache(
         else:
             layers["truth"] = class_layer(to_prompted[truth], classes)
     if model is not None:
-        from hicl.train import evaluate
+        from hicl.train import answers, evaluate
 
         evaluate.assert_fits(model, cache)
-        layers["prediction"] = class_layer(model.predict_scene(scene).label, classes)
+        layers["prediction"] = class_layer(answers.classes_of(model, scene, pool), classes)
     poses = scene.read("views/pose")
     upward, ahead = axis(up or "z"), _AHEAD
     if cache.dataset == "rgbd" and len(poses):  # the axes may be any; cameras are mostly held upright
@@ -195,6 +199,7 @@ def of_ply(
     up: str | None,
     scale: float | None = None,
     teacher: tuple[str | None, str | None] = (None, None),
+    pool: "Pool" = "sets",
 ) -> Cloud:
     """A PLY's points: colours, labels by the names in its comments, similarity and prediction; else the height."""
     from hicl.pipeline.datasets import ply
@@ -210,11 +215,13 @@ def of_ply(
         layers["similarity"] = Layer(heat(vertex["similarity"]), note="dark to bright: little to much alike")
     search = None
     if model is not None:
-        from hicl.predict import embed_query
+        from hicl.predict import embed_query, sets_of
 
         cloud = read_cloud(path, model.voxel_size, scale)  # checks the unit and that there are colours
         turned = upright(cloud.xyz, up or "z")
-        layers["prediction"] = class_layer(model.predict(turned, cloud.rgb).label, dict(enumerate(model.classes)))
+        sets = sets_of(cloud) if pool == "sets" else None
+        label = model.predict(turned, cloud.rgb, sets=sets).label
+        layers["prediction"] = class_layer(label, dict(enumerate(model.classes)))
 
         def search(text: str) -> np.ndarray:
             return model.similarity(turned, cloud.rgb, embed_query(model, text, *teacher))

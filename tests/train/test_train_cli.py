@@ -47,6 +47,29 @@ def test_from_training_to_the_papers_figures(cache, tmp_path):
     assert (tmp_path / "7.png").exists()
 
 
+def test_answers_are_pooled_in_sets_and_joined_with_the_images(cache, tmp_path):
+    run = tmp_path / "I"
+    _run("train", "--cache", cache, "--exp", "I", "--out", run, *TINY)
+    said = {}
+    for pool in ("sets", "none"):
+        for ensemble in ("none", "product", "average", "surer"):
+            ways = ("--model", run, "--cache", cache, "--pool", pool, "--ensemble", ensemble)
+            said[pool, ensemble] = _run("evaluate", *ways)
+            name = "-".join(["val", *(way for way in (pool, ensemble) if way != "none")])
+            assert (run / f"evaluation-{name}.json").exists()
+            _run("export", *ways, "--scene", "val04", "--out", tmp_path / f"{pool}-{ensemble}.ply")
+    assert "each by its set and its images (surer)" in said["sets", "surer"]
+    assert "each by its voxel, argmax" in said["none", "none"]
+    files = {path.read_bytes() for path in tmp_path.glob("*.ply")}
+    assert len(files) > 2  # they do differ
+    _run("export", "--model", run, "--cache", cache, "--scene", "val04", "--out", tmp_path / "default.ply")
+    assert (tmp_path / "default.ply").read_bytes() == (tmp_path / "sets-none.ply").read_bytes()
+    with pytest.raises(HiclError, match="--pool voxels: unknown; known are sets, none"):
+        _run("export", "--cache", cache, "--model", run, "--out", tmp_path / "a.ply", "--pool", "voxels")
+    with pytest.raises(HiclError, match="--ensemble average joins a network with the scene's labels: give --model"):
+        _run("export", "--cache", cache, "--out", tmp_path / "a.ply", "--ensemble", "average")
+
+
 def test_the_next_command_is_one_that_works(cache, tmp_path):
     """A scan of one's own has neither a split val nor truth: no evaluation. Paths are quoted."""
     own = str(make_cache(tmp_path / "my cache", val=0, n_points=200, width=8))
@@ -97,7 +120,9 @@ def test_what_is_missing_is_said(cache, tmp_path):
         _run("train", "--cache", cache, "--resume")
     with pytest.raises(HiclError, match="must be key=value"):
         _run("train", "--cache", cache, "--exp", "I", "--set", "heads.tokens")
-    with pytest.raises(HiclError, match="experiment VI: unknown"):
-        _run("train", "--cache", cache, "--exp", "VI", "--out", tmp_path / "VI")
+    with pytest.raises(HiclError, match="experiment VII: unknown"):
+        _run("train", "--cache", cache, "--exp", "VII", "--out", tmp_path / "VII")
+    with pytest.raises(HiclError, match="--exp VII: unknown; known are I, II"):
+        _run("table2", "--cache", cache, "--exp", "VII", "--out", tmp_path / "t")
     with pytest.raises(HiclError, match="no such folder"):
         _run("train", "--cache", tmp_path / "none", "--exp", "I", "--out", tmp_path / "I")

@@ -41,7 +41,7 @@ def test_phases_keep_their_proportion_unless_absolute():
         ({"model.planes": 32}, "must be a list"),
         ({"optim.lr": -1}, "at least 0"),
         ({"optim.lr": float("nan")}, "finite"),
-        ({"experiment": "VI"}, "experiment VI: unknown"),
+        ({"experiment": "VII"}, "experiment VII: unknown"),
         ({"heads.block": "vgg"}, "vit, eq3"),
         ({"model.planes": [1, 2]}, "eight widths"),
         ({"stream": 3}, "must be a table"),
@@ -63,12 +63,13 @@ def test_bad_files_and_presets_are_refused(tmp_path):
 
 
 def test_experiments_switch_on_one_thing_after_the_other():
-    steps = [(e.labels, e.intra, e.inter, e.feedback) for e in config.EXPERIMENTS.values()]
+    steps = [(e.labels, e.intra, e.inter, e.feedback, e.recipe) for e in config.EXPERIMENTS.values()]
     assert steps == [
-        ("raw", False, False, False),
-        ("refined", False, False, False),
-        ("refined", True, False, False),
-        ("refined", True, True, False),
-        ("refined", True, True, True),
+        ("raw", False, False, False, False),
+        ("refined", False, False, False, False),
+        ("refined", True, False, False, False),
+        ("refined", True, True, False, False),
+        ("refined", True, True, True, False),
+        ("refined", True, True, True, True),
     ]
-    assert [e.paper for e in config.EXPERIMENTS.values()] == [28.8, 31.1, 32.1, 36.1, 36.6]
+    assert [e.paper for e in config.EXPERIMENTS.values()] == [28.8, 31.1, 32.1, 36.1, 36.6, None]

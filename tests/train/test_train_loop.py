@@ -134,6 +134,40 @@ def test_a_killed_run_resumes_to_the_same_weights(cache, finished, tmp_path, mon
     assert _numbers(tmp_path / "V") == _numbers(finished)
 
 
+EVERY_PART = {
+    "recipe.pull_weight": 0.5,
+    "recipe.match_weight": 0.5,
+    "recipe.memory": 3,
+    "recipe.average_epoch": 20.0,
+}
+
+
+def test_a_killed_run_of_the_recipe_resumes_to_the_same_weights(cache, tmp_path, monkeypatch):
+    """With its moving average and its memory."""
+    config, done = load("miniature", None, TINY | EVERY_PART | {"experiment": "VI"}), []
+    undisturbed = loop.train(cache, config, tmp_path / "undisturbed")
+    step = Learner.step
+
+    def killing(self, batch):
+        if len(done) == 7:
+            raise KeyboardInterrupt
+        done.append(batch.scenes)
+        return step(self, batch)
+
+    monkeypatch.setattr(Learner, "step", killing)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(cache, config, tmp_path / "VI")
+    monkeypatch.setattr(Learner, "step", step)
+    names = load_file(next((tmp_path / "VI").glob("state-*.safetensors"))).keys()
+    assert any(name.startswith("average.") for name in names) and "memory.tokens" in names
+    loop.train(cache, config, tmp_path / "VI", resume=True)
+    assert (tmp_path / "VI" / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+    ours, theirs = _rows(tmp_path / "VI"), _rows(undisturbed)
+    assert all(a[k] == b[k] for a, b in zip(ours, theirs, strict=True) for k in ("ce", "inter", "kl", "pull", "match"))
+    assert ours[-1]["pull"] and ours[-1]["match"] and not ours[0]["pull"]
+    assert {name.split(".")[0] for name in load_file(undisturbed / "model.safetensors")} == {"net", "text"}
+
+
 def test_a_run_killed_by_the_system_resumes_to_the_same_weights(cache, tmp_path):
     config = _config(schedule__epochs=40, stream__workers=1, optim__save_every=3)
     undisturbed = loop.train(cache, config, tmp_path / "undisturbed")
@@ -283,11 +317,15 @@ def test_table_2_is_made_once_and_only_once(cache, tmp_path, monkeypatch):
         if grown or (tmp_path / "table2.json").exists():
             grown.append(json.loads((tmp_path / "table2.json").read_text()))
             text = (tmp_path / "table2.md").read_text()
-            assert text.startswith("Not all runs have ended; missing: I-seed") and "| V | + feedback" in text
+            assert (
+                text.startswith("Not all runs have ended; missing: I-seed")
+                and "| V | + feedback" in text
+                and "| VI | " in text
+            )
 
     results = ablation.table2(cache, config, tmp_path, [0, 1], say=say)
-    assert [len(table["missing"]) for table in grown] == [9, 8, 7, 6, 5, 4, 3, 2, 1][: len(grown)] and len(grown) == 9
-    assert [len(grown[0]["experiments"][name]["miou"]) for name in EXPERIMENTS] == [0, 0, 0, 0, 1]
+    assert [len(table["missing"]) for table in grown] == list(range(11, 0, -1)) and len(grown) == 11
+    assert [len(grown[0]["experiments"][name]["miou"]) for name in EXPERIMENTS] == [0, 0, 0, 0, 0, 1]
     assert list(results) == ["experiments", "seeds", "dataset", "protocol", "preset", "config", "labels_alone"]
     assert list(results["experiments"]) == list(EXPERIMENTS)
     saved = json.loads((tmp_path / "table2.json").read_text())
@@ -300,6 +338,12 @@ def test_table_2_is_made_once_and_only_once(cache, tmp_path, monkeypatch):
     truth, label = (np.concatenate([room.read(f"points/{what}") for room in rooms]) for what in ("label", "spread"))
     assert alone == pytest.approx(100 * jaccard_score(truth, label, average="macro"))
     assert (tmp_path / "table2.png").stat().st_size > 1000
+    for name in EXPERIMENTS:
+        row = results["experiments"][name]
+        assert {"pooled", "ensemble"} <= set(row) if name in ("V", "VI") else "pooled" not in row
+    pooled = json.loads((tmp_path / "runs/VI-seed1/evaluation-val-sets.json").read_text())["miou"]
+    assert results["experiments"]["VI"]["pooled"]["miou"][1] == pooled
+    assert table.count("| | pooled in the scan's sets |") == 2
     monkeypatch.setattr(loop, "train", None)  # a second training would fail
     again = ablation.table2(cache, config, tmp_path, [0, 1])
     assert again == results

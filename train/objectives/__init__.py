@@ -23,15 +23,20 @@ class Inputs:
     features: [V, d], what the network makes of each voxel; a pair's feature is its voxel's. text: [C, d], the classes'
     embedding. batch: the labels of the pairs (`histogram`), the voxels' `sets`, their scenes (`coords[:, 0]`), the
     tokens drawn from the sets and their labels.
+    targets: [V, C], the probability of each class for each voxel, a row of 0 for none, in the place of those labels.
+    offset: [C], added to the scores that the labels are compared with.
     """
 
     features: torch.Tensor
     text: torch.Tensor
     batch: Batch
+    targets: torch.Tensor | None = None
+    offset: torch.Tensor | None = None
 
 
 class Objective(Protocol):
     heads: dict[str, nn.Module]
+    kept: dict[str, nn.Module]  # what no optimiser changes, and a continued run needs
 
     def terms(self, inputs: Inputs) -> dict[str, Term]:
         """The losses of a step by name, those that are on in its epoch."""
@@ -39,4 +44,8 @@ class Objective(Protocol):
 
     def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
         """The one number to be minimised, of each term's mean."""
+        ...
+
+    def stepped(self) -> None:
+        """Called after each step of the optimisers."""
         ...

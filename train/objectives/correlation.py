@@ -27,11 +27,15 @@ class VitBlock(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, T, d] to [B, T, d]."""
+    def forward(self, x: torch.Tensor, memory: torch.Tensor | None = None) -> torch.Tensor:
+        """[B, T, d] to [B, T, d]; memory [B, Q, d] is attended to as well."""
         b, t, d = x.shape
-        qkv = self.qkv(self.norm1(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(*qkv.unbind(0))
+        q, k, v = self.qkv(self.norm1(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        if memory is not None:
+            remembered = F.linear(self.norm1(memory), self.qkv.weight[d:], self.qkv.bias[d:])
+            more = remembered.view(b, -1, 2, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+            k, v = torch.cat([k, more[0]], dim=2), torch.cat([v, more[1]], dim=2)
+        attended = F.scaled_dot_product_attention(q, k, v)
         x = x + self.out(attended.transpose(1, 2).reshape(b, t, d))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
@@ -49,19 +53,22 @@ class PlainBlock(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def weights_and_values(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """w [B, T, T] and v [B, T, d] of tokens [B, T, d]."""
-        scores = self.query(x) @ self.key(x).transpose(1, 2) / x.shape[-1] ** 0.5
-        return scores.softmax(dim=-1), self.value(x)
+    def weights_and_values(
+        self, x: torch.Tensor, memory: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """w [B, T, T + Q] and v [B, T + Q, d] of tokens [B, T, d] and memory [B, Q, d]."""
+        known = x if memory is None else torch.cat([x, memory], dim=1)
+        scores = self.query(x) @ self.key(known).transpose(1, 2) / x.shape[-1] ** 0.5
+        return scores.softmax(dim=-1), self.value(known)
 
     def combine(self, x: torch.Tensor, weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """f̂ [B, T, d] of f = x, w and v."""
         x = x + weights @ values
         return x + self.linear(x)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, T, d] to [B, T, d]."""
-        return self.combine(x, *self.weights_and_values(x))
+    def forward(self, x: torch.Tensor, memory: torch.Tensor | None = None) -> torch.Tensor:
+        """[B, T, d] to [B, T, d]; memory [B, Q, d] is attended to as well."""
+        return self.combine(x, *self.weights_and_values(x, memory))
 
 
 class CorrelationHead(nn.Sequential):
@@ -79,13 +86,57 @@ class CorrelationHead(nn.Sequential):
         make = {"vit": lambda: VitBlock(width, config.heads, config.ffn), "eq3": lambda: PlainBlock(width)}
         super().__init__(*(make[config.block]() for _ in range(config.layers)))
 
+    def forward(self, x: torch.Tensor, memory: "Memory | None" = None) -> torch.Tensor:
+        """[B, T, d] to [B, T, d]. memory, for B = 1, is attended to and then remembers what each block was given."""
+        states = []
+        for layer, block in enumerate(self):
+            states.append(x.detach())
+            x = block(x, None if memory is None else memory.of(layer))
+        if memory is not None:
+            memory.remember(torch.cat(states))
+        return x
+
+
+class Memory(nn.Module):
+    """What the blocks of a head were given in the last steps: no gradient reaches it.
+
+    Args:
+        layers: blocks of the head.
+        size: tokens that are kept, the newest.
+        width: d.
+    """
+
+    tokens: torch.Tensor
+    filled: torch.Tensor
+
+    def __init__(self, layers: int, size: int, width: int):
+        super().__init__()
+        self.register_buffer("tokens", torch.zeros(layers, size, width))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+
+    def of(self, layer: int) -> torch.Tensor | None:
+        """[1, Q, d], the newest first; None before the first step."""
+        filled = int(self.filled)
+        return self.tokens[layer : layer + 1, :filled] if filled else None
+
+    def remember(self, states_LTd: torch.Tensor) -> None:
+        """Put these in front, and forget what is too much."""
+        size = self.tokens.shape[1]
+        # A new tensor: the old one is part of a graph that is yet to be run backwards.
+        self.tokens = torch.cat([states_LTd.float(), self.tokens], dim=1)[:, :size].contiguous()
+        self.filled = (self.filled + states_LTd.shape[1]).clamp(max=size)
+
 
 def within_scenes(head: nn.Module, tokens_BMd: torch.Tensor) -> torch.Tensor:
     """Intra-scene correlation (Eq. 3): each scene's tokens attend to that scene. [B, M, d] to [B, M, d]."""
     return head(tokens_BMd)
 
 
-def across_scenes(head: nn.Module, tokens_BMd: torch.Tensor) -> torch.Tensor:
-    """Inter-scene correlation (Eq. 7): the union of all scenes' tokens attends to itself. [B, M, d] to [B, M, d]."""
+def across_scenes(head: nn.Module, tokens_BMd: torch.Tensor, memory: Memory | None = None) -> torch.Tensor:
+    """Inter-scene correlation (Eq. 7): the union of all scenes' tokens attends to itself. [B, M, d] to [B, M, d].
+
+    memory: of scenes of earlier steps, whose tokens are keys and values as well.
+    """
     b, m, d = tokens_BMd.shape
-    return head(tokens_BMd.reshape(1, b * m, d)).view(b, m, d)
+    union = tokens_BMd.reshape(1, b * m, d)
+    return (head(union) if memory is None else head(union, memory)).view(b, m, d)

@@ -6,7 +6,7 @@ from hicl.devices import computes_bf16
 from hicl.train.config import EXPERIMENTS, Config, LossConfig, phase_epochs
 from hicl.train.distributed import Group
 from hicl.train.objectives import Inputs, Term
-from hicl.train.objectives.correlation import CorrelationHead, across_scenes, within_scenes
+from hicl.train.objectives.correlation import CorrelationHead, Memory, across_scenes, within_scenes
 from hicl.train.objectives.losses import feedback_divergence, pair_cross_entropy, token_cross_entropy
 
 _HEAD_SEED = 1_000_003  # a head's weights depend neither on the network's nor on whether the other head is there
@@ -15,7 +15,8 @@ _HEAD_SEED = 1_000_003  # a head's weights depend neither on the network's nor o
 class Hicl:
     """See `Objective`. The experiment of Table 2 decides which terms there are: {ce, intra, inter, kl}.
 
-    width: d. group: the processes of the run. heads: "intra" and "inter" where the experiment has them.
+    width: d. group: the processes of the run. heads: "intra" and "inter" where the experiment has them. memory: of the
+    inter-scene head, where the recipe has one.
     """
 
     def __init__(self, config: Config, width: int, group: Group):
@@ -27,6 +28,10 @@ class Hicl:
             torch.manual_seed(config.seed + number * _HEAD_SEED)
             if getattr(self.experiment, name):
                 self.heads[name] = CorrelationHead(width, config.heads).to(group.device)
+        self.memory, self.kept = None, {}
+        if self.experiment.recipe and config.recipe.memory:
+            self.memory = Memory(config.heads.layers, config.recipe.memory * config.heads.tokens, width)
+            self.kept = {"memory": self.memory.to(group.device)}
         self._wrapped = {name: group.wrap(head) for name, head in self.heads.items()}
         self._bf16 = config.optim.bf16 == "on" or (config.optim.bf16 == "auto" and computes_bf16(group.device.type))
 
@@ -38,14 +43,18 @@ class Hicl:
     def terms(self, inputs: Inputs) -> dict[str, Term]:
         f_Vd, text, batch = inputs.features, inputs.text, inputs.batch
         attention, feedback = self.active(batch.epoch)
-        terms = {"ce": pair_cross_entropy(f_Vd @ text.T, batch.histogram)}
+        labels = batch.histogram if inputs.targets is None else inputs.targets
+        terms = {"ce": pair_cross_entropy(_offset(f_Vd @ text.T, inputs), labels)}
         if not attention:
             return terms
         tokens_BMd = f_Vd[batch.tokens]
         outputs = self._attend(tokens_BMd)
         for name, output_BMd in outputs.items():
-            logits = output_BMd.float().flatten(0, 1) @ text.T
-            terms[name] = token_cross_entropy(logits, batch.token_label.flatten())
+            logits = _offset(output_BMd.float().flatten(0, 1) @ text.T, inputs)
+            if inputs.targets is None:
+                terms[name] = token_cross_entropy(logits, batch.token_label.flatten())
+            else:
+                terms[name] = pair_cross_entropy(logits, inputs.targets[batch.tokens.flatten()])
         if feedback:
             refined_BMd = outputs.get("inter", outputs["intra"])
             flat = tokens_BMd.flatten(0, 1), refined_BMd.float().flatten(0, 1)
@@ -58,11 +67,19 @@ class Hicl:
             outputs = {"intra": within_scenes(self._wrapped["intra"], tokens_BMd)}
             if "inter" in self._wrapped:
                 source = outputs["intra"] if self.config.heads.inter_input == "intra" else tokens_BMd
-                outputs["inter"] = self.group.own(across_scenes(self._wrapped["inter"], self.group.gather(source)))
+                every = across_scenes(self._wrapped["inter"], self.group.gather(source), self.memory)
+                outputs["inter"] = self.group.own(every)
         return outputs
 
     def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
         return weigh(terms, self.config.loss)
+
+    def stepped(self) -> None:
+        pass
+
+
+def _offset(logits: torch.Tensor, inputs: Inputs) -> torch.Tensor:
+    return logits if inputs.offset is None else logits + inputs.offset
 
 
 def weigh(terms: dict[str, torch.Tensor], config: LossConfig) -> torch.Tensor:

@@ -1,0 +1,59 @@
+"""From a trained network to a class for each point of a cached scene: by voxel or by set, alone or with the images."""
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hicl.cache.reader import SceneReader
+from hicl.train.pooling import DOUBT, set_votes
+
+if TYPE_CHECKING:  # which brings spconv along
+    from hicl.train.inference import Model
+
+Pool = Literal["sets", "none"]
+Ensemble = Literal["none", "product", "average", "surer"]
+
+
+def name_of(split: str, pool: Pool = "none", ensemble: Ensemble = "none") -> str:
+    """What an evaluation's files are called by: "val", "val-sets", "val-sets-average"."""
+    return "-".join([split, *(way for way in (pool, ensemble) if way != "none")])
+
+
+def classes_of(model: "Model", scene: SceneReader, pool: Pool = "none", ensemble: Ensemble = "none") -> np.ndarray:
+    """The class of each point of a scene: uint16 [N].
+
+    Args:
+        model: whose classes are those of the scene's cache.
+        pool: "sets" averages the network's log-probabilities over each geometric set (`pooling.set_means`).
+        ensemble: how the network's probabilities are joined with those of the scene's own pseudo-labels, by `together`;
+            "none" asks the network alone.
+    """
+    xyz, values, sets, place = model.read(scene)
+    groups = sets if pool == "sets" else None
+    if ensemble == "none":
+        return model.predict(xyz, values, sets=groups).label[place]
+    network, every = model.probabilities(xyz, values, groups), scene.read("sets/id")
+    of_pair = every[scene.read("pairs/point")]
+    votes = set_votes(scene.read("pairs/raw"), of_pair, int(every.max()) + 1, network.shape[1])
+    joined = together(network, label_shares(votes)[sets], ensemble)
+    return joined.argmax(axis=1).astype(np.uint16)[place]
+
+
+def label_shares(votes: np.ndarray) -> np.ndarray:
+    """Votes [K, C] as shares of their row, float32; 0 in a row without votes."""
+    return (votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+
+
+def together(network: np.ndarray, images: np.ndarray, ensemble: Ensemble) -> np.ndarray:
+    """Probabilities [N, C] of a network and of images, [N, C] each, as one; the network's where `images` is all 0.
+
+    "surer" takes, a point, the one whose best class is the more probable (OpenScene `run/evaluate.py`: the 2D feature
+    or the 3D one, whichever scores higher); "average" their mean; "product" their product, up to a factor, as of two
+    who err independently: the images' are raised by `pooling.DOUBT`, so that they rule no class out.
+    """
+    if ensemble == "product":
+        return (images + DOUBT) * network
+    if ensemble == "surer":
+        return np.where(images.max(axis=1, keepdims=True) > network.max(axis=1, keepdims=True), images, network)
+    # One that is 0 throughout adds nothing to the order of the classes.
+    return (network + images) / 2
