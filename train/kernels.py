@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from hicl.cache.schema import NO_LABEL
-from hicl.train.products import add_outer_products, add_products
+from hicl.train import products
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -237,7 +237,4 @@ def warm_up() -> None:
     indptr, point, label = read
     histogram = label_histogram(indptr, np.zeros(1, np.int64), point, label, voxel, 1, 1)
     token_labels(histogram, one, one)
-    pair, row = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
-    none, weight = np.zeros(1, np.int64), row[None].copy()
-    add_products(pair, pair, none, row, weight, row.copy(), 0, 1)
-    add_outer_products(pair, pair, none, row, row.copy(), weight, 0, 1)
+    products.warm_up()

@@ -28,7 +28,7 @@ with warnings.catch_warnings():
         ALL_IMPGEMM_PARAMS.clear()
         ALL_NATIVE_PARAMS.clear()
     import spconv.pytorch as spconv
-    from spconv.pytorch import SparseConvTensor, ops
+    from spconv.pytorch import SparseConvTensor
 
 # spconv asks at every layer whether torch.fx traces it, and PyTorch logs each process' first such question.
 logging.getLogger("torch.fx._symbolic_trace").addFilter(lambda record: "is_fx_tracing" not in record.getMessage())
@@ -47,10 +47,21 @@ def subm(inputs: int, outputs: int, level: int, algo: ConvAlgo | None) -> spconv
     return spconv.SubMConv3d(inputs, outputs, 3, bias=False, indice_key=f"same{level}", algo=algo)
 
 
+def in_order(coords: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Voxels and their features in the order of their places, which the CPU's kernels are fast in, and the way back.
+
+    On a GPU they stay as they are, and there is no way back to go.
+    """
+    if coords.device.type != "cpu":
+        return coords, features, None
+    order = torch.from_numpy(np.lexsort(coords.numpy().T[::-1]))
+    return coords[order], features[order], order.argsort()
+
+
 def convolve(layer: spconv.SparseModule, x: SparseConvTensor) -> SparseConvTensor:
     """What `layer(x)` computes, on a CPU by our own kernels: to float rounding the same, in less time.
 
-    The layer's pairs are made by spconv, once a batch and level; `x` carries them to the layers that share its key.
+    The layer's pairs are found once a batch and level; `x` carries them to the layers that share its key.
     """
     if x.features.device.type != "cpu":
         return layer(x)
@@ -66,20 +77,13 @@ class _Level:
     """The pairs of the layers of a key, both ways, and (coordinates, grid) before and after."""
 
     def __init__(self, layer: spconv.SparseModule, x: SparseConvTensor):
-        how = layer.kernel_size, layer.stride, layer.padding, layer.dilation
-        after, rows, counts = ops.get_indice_pairs(
-            x.indices, x.batch_size, x.spatial_shape, ConvAlgo.Native, *how, layer.output_padding, layer.subm
-        )
-        (inputs, outputs), counts, center = rows.numpy(), counts.numpy().astype(np.int64), None
+        self.before = self.after = x.indices, x.spatial_shape
         if layer.subm:
-            # spconv counts half of the offsets: each other one has the pairs of its opposite, turned round.
-            center = len(counts) // 2
-            counts[center] = 0
-            counts[center + 1 :] = counts[:center][::-1]
-        self.pairs = sparse.Pairs(inputs, outputs, counts, len(after), center)
-        self.back = sparse.Pairs(outputs, inputs, counts, len(x.indices), center)
-        grid = x.spatial_shape if layer.subm else ops.get_conv_output_size(x.spatial_shape, *how)
-        self.before, self.after = (x.indices, x.spatial_shape), (after, grid)
+            self.pairs = sparse.same_pairs(x.indices.numpy())
+        else:
+            self.pairs, cells = sparse.halved_pairs(x.indices.numpy())
+            self.after = torch.from_numpy(cells), [length // 2 for length in x.spatial_shape]
+        self.back = self.pairs.turned(len(x.indices))
 
 
 class Block(nn.Module):

@@ -12,6 +12,7 @@ from hicl.train.layers import (
     SparseConvTensor,
     algorithm,
     convolve_norm_relu,
+    in_order,
     initialise,
     joined,
     levels,
@@ -79,6 +80,7 @@ class MinkUNet(nn.Module):
         # spconv has no bfloat16 kernels, and under autocast falls back to float16, whose gradients underflow without
         # a scaler. So the sparse part runs in float32 (TF32 on a GPU) and autocast is for the dense layers.
         with torch.autocast(coords.device.type, enabled=False):
+            coords, features, back = in_order(coords, features)
             x = SparseConvTensor(features.float(), coords, list(grid), batch_size)
             x = convolve_norm_relu(self.stem, self.stem_bn, x)
             skips = []
@@ -87,4 +89,4 @@ class MinkUNet(nn.Module):
                 x = block(convolve_norm_relu(down, bn, x))
             for up, bn, block in zip(self.up, self.up_bn, self.decoder, strict=True):
                 x = block(joined(convolve_norm_relu(up, bn, x), skips.pop()))
-            return x.features
+            return x.features if back is None else x.features[back]

@@ -1,4 +1,4 @@
-"""The kernels of sparse convolution on a CPU: products of rows that lie apart, added where they belong."""
+"""The kernels of sparse convolution on a CPU: which voxels are neighbours, and products of rows that lie apart."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -6,110 +6,147 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
+from hicl.train.tiles import COLUMNS, outer_tile, product_tile
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-MOST_COLUMNS = 256  # of a call of a kernel
-# Rows of a buffer lie this far apart: a constant, so that the compiler knows that they don't overlap, and no power of
-# two, so that they don't share the lines of the processor's cache.
-_STRIDE = np.uint64(MOST_COLUMNS + 16)
+_BYTES = 4  # of a float32
+_product_of_6 = product_tile(6)  # with 16 columns: as many sums as AVX2 has registers for
+_outer_of_8, _outer_of_1 = outer_tile(8), outer_tile(1)
+_PART = 512  # rows
+_IN_REACH = 6144  # floats that the rows of a tile's pairs may take, to stay in the first cache
 
 
 def kernel(function: F) -> F:
-    """The function compiled, in numba's cache beside its own file; sums of products may take the processor's fused
-    multiply-add, which rounds once where two operations round twice."""
-    compiled: Any = numba.njit(cache=True, fastmath={"contract"}, nogil=True, error_model="numpy")(function)
+    """The function compiled, in numba's cache beside its own file."""
+    compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     return compiled
 
 
 @kernel
 def add_products(inputs, outputs, counts, x, weight, out, start, stop):
-    """out[outputs[k, p]] += x[inputs[k, p]] @ weight[k], in columns start to stop, for p < counts[k] of every k.
+    """out[outputs[k, p]] += x[inputs[k, p]] @ weight[k], for p < counts[k] of every k, in tiles start to stop of 16
+    columns.
 
-    Four pairs and four input channels at a time, so that what is loaded is used four times.
+    A part of every offset's pairs after the other: where voxels lie in the order of their places, and so their pairs,
+    the rows of a part stay in the second cache for all offsets and tiles.
 
     Args:
-        inputs, outputs: [K, n] int32. counts: [K] int64.
-        x: [·, I] float32. weight: [K, I, O] float32. out: [·, O] float32.
+        inputs, outputs: [K, n] int32; outputs[k] has no row twice. counts: [K] int64.
+        x: [·, I] float32. weight: [K, T, I, 16] float32, by tiles. out: [·, 16 T] float32. All contiguous.
     """
-    channels, width, columns = x.shape[1], np.uint64(weight.shape[2]), np.uint64(stop - start)
-    sums = np.empty(4 * (MOST_COLUMNS + 16), np.float32)
-    for k in range(len(counts)):
-        w, n = weight[k].reshape(-1), counts[k]
-        for p in range(0, n, 4):
-            last = n - 1
-            a = np.uint32(inputs[k, p])
-            b = np.uint32(inputs[k, min(p + 1, last)])
-            c = np.uint32(inputs[k, min(p + 2, last)])
-            d = np.uint32(inputs[k, min(p + 3, last)])
-            sums[:] = 0
-            whole = channels // 4 * 4
-            for i in range(0, whole, 4):
-                a0, a1, a2, a3 = x[a, i], x[a, i + 1], x[a, i + 2], x[a, i + 3]
-                b0, b1, b2, b3 = x[b, i], x[b, i + 1], x[b, i + 2], x[b, i + 3]
-                c0, c1, c2, c3 = x[c, i], x[c, i + 1], x[c, i + 2], x[c, i + 3]
-                d0, d1, d2, d3 = x[d, i], x[d, i + 1], x[d, i + 2], x[d, i + 3]
-                r0 = np.uint64(i) * width + np.uint64(start)
-                r1, r2, r3 = r0 + width, r0 + np.uint64(2) * width, r0 + np.uint64(3) * width
-                for j in range(columns):
-                    w0, w1, w2, w3 = w[r0 + j], w[r1 + j], w[r2 + j], w[r3 + j]
-                    jb, jc, jd = j + _STRIDE, j + np.uint64(2) * _STRIDE, j + np.uint64(3) * _STRIDE
-                    sums[j] = sums[j] + a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3
-                    sums[jb] = sums[jb] + b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
-                    sums[jc] = sums[jc] + c0 * w0 + c1 * w1 + c2 * w2 + c3 * w3
-                    sums[jd] = sums[jd] + d0 * w0 + d1 * w1 + d2 * w2 + d3 * w3
-            for i in range(whole, channels):
-                r0 = np.uint64(i) * width + np.uint64(start)
-                for j in range(columns):
-                    w0 = w[r0 + j]
-                    jb, jc, jd = j + _STRIDE, j + np.uint64(2) * _STRIDE, j + np.uint64(3) * _STRIDE
-                    sums[j] += x[a, i] * w0
-                    sums[jb] += x[b, i] * w0
-                    sums[jc] += x[c, i] * w0
-                    sums[jd] += x[d, i] * w0
-            for q in range(min(4, n - p)):
-                row, base = np.uint32(outputs[k, p + q]), np.uint64(q) * _STRIDE
-                for j in range(columns):
-                    out[row, np.uint64(start) + j] += sums[base + j]
+    channels, x_bytes, out_bytes = x.shape[1], x.shape[1] * _BYTES, out.shape[1] * _BYTES
+    nowhere = np.empty(COLUMNS, np.float32)
+    parts = len(out) // _PART + 1
+    for part, k in np.ndindex(parts, len(counts)):
+        begin, last = counts[k] * part // parts, counts[k] * (part + 1) // parts - 1
+        for tile in range(start, stop):
+            of_tile = weight.ctypes.data + (k * weight.shape[1] + tile) * channels * COLUMNS * _BYTES
+            first_x, first_out = x.ctypes.data, out.ctypes.data + tile * COLUMNS * _BYTES
+            for p in range(begin, last + 1, 6):
+                b, c, d, e, f = min(p + 1, last), min(p + 2, last), min(p + 3, last), min(p + 4, last), min(p + 5, last)
+                rows = (
+                    first_x + inputs[k, p] * x_bytes,
+                    first_x + inputs[k, b] * x_bytes,
+                    first_x + inputs[k, c] * x_bytes,
+                    first_x + inputs[k, d] * x_bytes,
+                    first_x + inputs[k, e] * x_bytes,
+                    first_x + inputs[k, f] * x_bytes,
+                )
+                sums = (
+                    first_out + outputs[k, p] * out_bytes,
+                    first_out + outputs[k, b] * out_bytes if p + 1 <= last else nowhere.ctypes.data,
+                    first_out + outputs[k, c] * out_bytes if p + 2 <= last else nowhere.ctypes.data,
+                    first_out + outputs[k, d] * out_bytes if p + 3 <= last else nowhere.ctypes.data,
+                    first_out + outputs[k, e] * out_bytes if p + 4 <= last else nowhere.ctypes.data,
+                    first_out + outputs[k, f] * out_bytes if p + 5 <= last else nowhere.ctypes.data,
+                )
+                _product_of_6(rows, channels, of_tile, sums)
 
 
 @kernel
 def add_outer_products(inputs, outputs, counts, x, y, out, start, stop):
-    """out[k] += Σ over p < counts[k] of the outer product of x[inputs[k, p]] and y[outputs[k, p]], in columns start to
-    stop: the weights' gradient. Shapes as of `add_products`; y is [·, O] and out [K, I, O]."""
-    channels, columns = x.shape[1], np.uint64(stop - start)
-    rows = np.empty(4 * (MOST_COLUMNS + 16), np.float32)
-    total = np.empty(channels * (MOST_COLUMNS + 16), np.float32)
+    """out[k] += Σ over p < counts[k] of the outer product of x[inputs[k, p]] and y[outputs[k, p]], in tiles start to
+    stop: the weights' gradient. Shapes as of `add_products`; y is [·, 16 T] and out [K, I, 16 T]."""
+    channels, width = x.shape[1], y.shape[1]
+    x_bytes, y_bytes = channels * _BYTES, width * _BYTES
+    at_once = max(16, _IN_REACH // (channels + COLUMNS * (stop - start)))
     for k in range(len(counts)):
-        n = counts[k]
-        total[:] = 0
-        for p in range(0, n, 4):
-            last = n - 1
-            for q in range(4):
-                row, base = np.uint32(outputs[k, min(p + q, last)]), np.uint64(q) * _STRIDE
-                weight = np.float32(p + q <= last)
-                for j in range(columns):
-                    rows[base + j] = weight * y[row, np.uint64(start) + j]
-            a = np.uint32(inputs[k, p])
-            b = np.uint32(inputs[k, min(p + 1, last)])
-            c = np.uint32(inputs[k, min(p + 2, last)])
-            d = np.uint32(inputs[k, min(p + 3, last)])
-            whole = channels // 2 * 2
-            for i in range(0, whole, 2):
-                a0, b0, c0, d0 = x[a, i], x[b, i], x[c, i], x[d, i]
-                a1, b1, c1, d1 = x[a, i + 1], x[b, i + 1], x[c, i + 1], x[d, i + 1]
-                r0 = np.uint64(i) * _STRIDE
-                r1 = r0 + _STRIDE
-                for j in range(columns):
-                    ya, yb = rows[j], rows[j + _STRIDE]
-                    yc, yd = rows[j + np.uint64(2) * _STRIDE], rows[j + np.uint64(3) * _STRIDE]
-                    total[r0 + j] = total[r0 + j] + a0 * ya + b0 * yb + c0 * yc + d0 * yd
-                    total[r1 + j] = total[r1 + j] + a1 * ya + b1 * yb + c1 * yc + d1 * yd
-            for i in range(whole, channels):
-                r0 = np.uint64(i) * _STRIDE
-                for j in range(columns):
-                    ya, yb = rows[j], rows[j + _STRIDE]
-                    yc, yd = rows[j + np.uint64(2) * _STRIDE], rows[j + np.uint64(3) * _STRIDE]
-                    total[r0 + j] += x[a, i] * ya + x[b, i] * yb + x[c, i] * yc + x[d, i] * yd
-        for i in range(channels):
-            for j in range(columns):
-                out[k, i, np.uint64(start) + j] += total[np.uint64(i) * _STRIDE + j]
+        for p in range(0, counts[k], at_once):
+            n, skipped = min(at_once, counts[k] - p), (k * inputs.shape[1] + p) * _BYTES
+            x_rows, y_rows = inputs.ctypes.data + skipped, outputs.ctypes.data + skipped
+            for tile in range(start, stop):
+                column = tile * COLUMNS * _BYTES
+                to, from_y = out.ctypes.data + k * channels * y_bytes + column, y.ctypes.data + column
+                whole = channels // 8 * 8
+                for i in range(0, whole, 8):
+                    from_x = x.ctypes.data + i * _BYTES
+                    _outer_of_8(from_x, x_rows, x_bytes, from_y, y_rows, y_bytes, n, to + i * y_bytes, y_bytes)
+                for i in range(whole, channels):
+                    from_x = x.ctypes.data + i * _BYTES
+                    _outer_of_1(from_x, x_rows, x_bytes, from_y, y_rows, y_bytes, n, to + i * y_bytes, y_bytes)
+
+
+@kernel
+def find_neighbours(keys, order, steps, inputs, outputs):
+    """The pairs of a convolution of 3x3x3: voxels whose keys differ by the step of an offset.
+
+    As keys ascend, so do their partners: each offset is one walk through two sorted lists, and each pair serves the
+    opposite offset, turned round.
+
+    Args:
+        keys: [V] int64, ascending. order: [V] int32, the row of each. steps: [13] int64, key of an offset's input less
+            that of its output, for the first 13 of 27.
+        inputs, outputs: [27, V] int32, filled as of `add_products`.
+
+    Returns:
+        counts [27] int64; that of the middle, where each voxel meets itself, is 0.
+    """
+    counts, n = np.zeros(27, np.int64), len(keys)
+    for k in range(13):
+        found, other = 0, 0
+        for i in range(n):
+            wanted = keys[i] + steps[k]  # before keys[i]
+            while keys[other] < wanted:
+                other += 1
+            if keys[other] == wanted:
+                inputs[k, found] = outputs[26 - k, found] = order[other]
+                outputs[k, found] = inputs[26 - k, found] = order[i]
+                found += 1
+        counts[k] = counts[26 - k] = found
+    return counts
+
+
+@kernel
+def find_children(keys, order, coords, inputs, outputs):
+    """The pairs of a convolution of 2x2x2 by steps of 2, whose outputs are cells of 2x2x2 voxels.
+
+    Args:
+        keys: [V] int64, ascending: of the voxels' cells. order: [V] int32, the row of each.
+        coords: [V, 4] int32, the voxels.
+        inputs, outputs: [8, V] int32, filled as of `add_products`.
+
+    Returns:
+        counts [8] int64, and firsts [cells] int32: a voxel of each cell.
+    """
+    counts, firsts, cells = np.zeros(8, np.int64), np.empty(len(keys), np.int32), 0
+    for i in range(len(keys)):
+        row = order[i]
+        if i == 0 or keys[i] != keys[i - 1]:
+            firsts[cells] = row
+            cells += 1
+        k = (coords[row, 1] & 1) * 4 + (coords[row, 2] & 1) * 2 + (coords[row, 3] & 1)
+        inputs[k, counts[k]], outputs[k, counts[k]] = row, cells - 1
+        counts[k] += 1
+    return counts, firsts[:cells]
+
+
+def warm_up() -> None:
+    """Compile the kernels, as `kernels.warm_up`."""
+    keys, row, pairs = np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros((2, 27, 1), np.int32)
+    inputs, outputs = pairs
+    find_neighbours(keys, row, np.zeros(13, np.int64), inputs, outputs)
+    find_children(keys, row, np.zeros((1, 4), np.int32), inputs, outputs)
+    x, y = np.zeros((1, 1), np.float32), np.zeros((1, COLUMNS), np.float32)
+    add_products(inputs, outputs, keys, x, y[None, None].copy(), y.copy(), 0, 1)
+    add_outer_products(inputs, outputs, keys, x, y, y[None].copy(), 0, 1)

@@ -1,7 +1,7 @@
-"""Sparse convolution on a CPU: what spconv's Native algorithm computes, from its pairs and its weights.
+"""Sparse convolution on a CPU: what spconv's Native algorithm computes, from its weights.
 
-Native gathers the rows of an offset, multiplies them and scatters the products, each through memory. Here four pairs
-at a time are multiplied where they lie, and added where they belong.
+Native gathers the rows of an offset, multiplies them and scatters the products, each through memory. Here six pairs at
+a time are multiplied where they lie, and added where they belong.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from hicl.train.products import MOST_COLUMNS, add_outer_products, add_products
+from hicl.train.products import add_outer_products, add_products, find_children, find_neighbours
+from hicl.train.tiles import COLUMNS
 
-# Multiplications that are worth a thread, and the fewest columns that one takes.
-_WORTH_A_THREAD, _FEWEST_COLUMNS = 1 << 24, 16
+# Multiplications that are worth a thread.
+_WORTH_A_THREAD = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,38 @@ class Pairs:
     counts: np.ndarray
     rows: int
     center: int | None = None
+
+    def turned(self, rows: int) -> "Pairs":
+        """The same from the output's rows to the input's, of which there are `rows`."""
+        return Pairs(self.outputs, self.inputs, self.counts, rows, self.center)
+
+
+def same_pairs(coords: np.ndarray) -> Pairs:
+    """The pairs of a 3x3x3 convolution that keeps the voxels [V, 4] int32: scene, then x, y, z ≥ 0, each once."""
+    extent = coords.max(axis=0) + 3  # with a cell before and one behind, so that rows' ends don't meet
+    keys, order = _sorted_keys(coords + np.array([0, 1, 1, 1], np.int32), extent)
+    offsets = np.stack(np.meshgrid(*3 * [[-1, 0, 1]], indexing="ij"), axis=-1).reshape(-1, 3)[:13]
+    steps = (offsets[:, 0] * np.int64(extent[2]) + offsets[:, 1]) * extent[3] + offsets[:, 2]
+    inputs, outputs = np.empty((2, 27, len(coords)), np.int32)
+    counts = find_neighbours(keys, order, steps, inputs, outputs)
+    return Pairs(inputs, outputs, counts, len(coords), 13)
+
+
+def halved_pairs(coords: np.ndarray) -> tuple[Pairs, np.ndarray]:
+    """The pairs of a 2x2x2 convolution by steps of 2, and its output's voxels [cells, 4] int32, in order of x, y, z."""
+    cells = coords >> np.array([0, 1, 1, 1], np.int32)
+    keys, order = _sorted_keys(cells, cells.max(axis=0) + 1)
+    inputs, outputs = np.empty((2, 8, len(coords)), np.int32)
+    counts, firsts = find_children(keys, order, coords, inputs, outputs)
+    return Pairs(inputs, outputs, counts, len(firsts)), cells[firsts]
+
+
+def _sorted_keys(cells: np.ndarray, extent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A number [V] int64 for each cell [V, 4] below an extent [4], ascending, and the row int32 of each."""
+    _, width, depth, height = (int(length) for length in extent)
+    keys = ((cells[:, 0] * np.int64(width) + cells[:, 1]) * depth + cells[:, 2]) * height + cells[:, 3]
+    order = keys.argsort(kind="stable")
+    return keys[order], order.astype(np.int32)
 
 
 def convolve(x: torch.Tensor, weight: torch.Tensor, pairs: Pairs) -> torch.Tensor:
@@ -53,13 +87,7 @@ class _Convolution(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x, weight)
         ctx.pairs = pairs
-        weight_KIO = weight.flatten(1, -2).permute(1, 2, 0).contiguous()
-        if pairs.center is None:
-            out = x.new_zeros(pairs.rows, weight.shape[0])
-        else:
-            out = x @ weight_KIO[pairs.center]
-        _by_columns(add_products, pairs.inputs, pairs.outputs, pairs.counts, x, weight_KIO, out)
-        return out
+        return _products(x, weight.flatten(1, -2).transpose(0, 1), pairs)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
@@ -67,32 +95,48 @@ class _Convolution(torch.autograd.Function):
         pairs, gradient = ctx.pairs, gradient.contiguous()
         to_x = to_weight = None
         if ctx.needs_input_grad[0]:
-            weight_KOI = weight.flatten(1, -2).transpose(0, 1).contiguous()
-            to_x = torch.zeros_like(x) if pairs.center is None else gradient @ weight_KOI[pairs.center]
-            _by_columns(add_products, pairs.outputs, pairs.inputs, pairs.counts, gradient, weight_KOI, to_x)
+            to_x = _products(gradient, weight.flatten(1, -2).permute(1, 2, 0), pairs.turned(len(x)))
         if ctx.needs_input_grad[1]:
-            to_weight = x.new_zeros(len(pairs.counts), x.shape[1], gradient.shape[1])
-            if pairs.center is not None:
-                torch.mm(x.T, gradient, out=to_weight[pairs.center])
-            _by_columns(add_outer_products, pairs.inputs, pairs.outputs, pairs.counts, x, gradient, to_weight)
-            to_weight = to_weight.permute(2, 0, 1).reshape(weight.shape)
+            to_weight = _outer_products(x, gradient, pairs).permute(2, 0, 1).reshape(weight.shape)
         return to_x, to_weight, None
 
 
-def _by_columns(
-    kernel: Callable[..., None], first: np.ndarray, second: np.ndarray, counts: np.ndarray, *tensors: torch.Tensor
-) -> None:
+def _products(x: torch.Tensor, weight_KOI: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+    """[pairs.rows, O]: each pair's row of x [n, I] times its offset's weights, added to the row of its output."""
+    offsets, width, channels = weight_KOI.shape
+    missing = -width % COLUMNS
+    padded_KOI = F.pad(weight_KOI, (0, 0, 0, missing)) if missing else weight_KOI
+    tiles_KTIC = padded_KOI.reshape(offsets, -1, COLUMNS, channels).transpose(2, 3).contiguous()
+    if pairs.center is None:
+        out = x.new_zeros(pairs.rows, width + missing)
+    else:
+        out = x @ padded_KOI[pairs.center].T
+    _by_tiles(add_products, pairs, x, tiles_KTIC, out)
+    return out[:, :width].contiguous() if missing else out
+
+
+def _outer_products(x: torch.Tensor, y: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+    """[K, I, O]: the sum over an offset's pairs of the outer product of the rows of x and y."""
+    width = y.shape[1]
+    missing = -width % COLUMNS
+    y = F.pad(y, (0, missing)) if missing else y
+    out_KIO = x.new_zeros(len(pairs.counts), x.shape[1], width + missing)
+    if pairs.center is not None:
+        torch.mm(x.T, y, out=out_KIO[pairs.center])
+    _by_tiles(add_outer_products, pairs, x, y, out_KIO)
+    return out_KIO[..., :width]
+
+
+def _by_tiles(kernel: Callable[..., None], pairs: Pairs, *tensors: torch.Tensor) -> None:
     """Run a kernel for all columns of the last tensor, on as many threads as PyTorch may use and the work is worth."""
     *_, out = arrays = [tensor.detach().numpy() for tensor in tensors]
-    width = out.shape[-1]
-    work = int(counts.sum()) * tensors[0].shape[1] * width
-    parts = min(torch.get_num_threads(), 1 + work // _WORTH_A_THREAD, -(-width // _FEWEST_COLUMNS))
-    size = min(-(-width // (parts * _FEWEST_COLUMNS)) * _FEWEST_COLUMNS, MOST_COLUMNS)
-    run = partial(kernel, first, second, counts, *arrays)
-    starts = range(0, width, size)
+    tiles = out.shape[-1] // COLUMNS
+    work = int(pairs.counts.sum()) * tensors[0].shape[1] * out.shape[-1]
+    parts = min(torch.get_num_threads(), 1 + work // _WORTH_A_THREAD, tiles)
+    run = partial(kernel, pairs.inputs, pairs.outputs, pairs.counts, *arrays)
     if parts == 1:
-        for start in starts:
-            run(start, min(start + size, width))
+        run(0, tiles)
     else:
+        ends = [tiles * part // parts for part in range(parts + 1)]
         with ThreadPoolExecutor(parts) as pool:
-            list(pool.map(lambda start: run(start, min(start + size, width)), starts))
+            list(pool.map(run, ends, ends[1:]))

@@ -19,6 +19,7 @@ from hicl.train.layers import (
     SparseConvTensor,
     algorithm,
     convolve_norm_relu,
+    in_order,
     initialise,
     joined,
     levels,
@@ -74,6 +75,7 @@ class SPVCNN(nn.Module):
     def trunk(self, coords: torch.Tensor, features: torch.Tensor, batch_size: int, grid: list[int]) -> torch.Tensor:
         """What the head reads: of each voxel the branch's three features side by side, float32."""
         with torch.autocast(coords.device.type, enabled=False):  # as there
+            coords, features, back = in_order(coords, features)
             x = SparseConvTensor(features.float(), coords, list(grid), batch_size)
             for conv, bn in zip(self.stem, self.stem_bn, strict=True):
                 x = convolve_norm_relu(conv, bn, x)
@@ -90,4 +92,5 @@ class SPVCNN(nn.Module):
                     x = x.replace_feature(corners.voxelise(z[-1]))
                     for up, bn, blocks in (ups.pop(0), ups.pop(0)):
                         x = blocks(joined(convolve_norm_relu(up, bn, x), skips.pop()))
-            return torch.cat(z[1:], dim=1)
+            read = torch.cat(z[1:], dim=1)
+            return read if back is None else read[back]

@@ -1,5 +1,7 @@
 """Sparse convolution on a CPU, held to spconv's Native algorithm and to the definition."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,6 @@ from hypothesis import strategies as st
 
 from hicl.train import layers, sparse
 from hicl.train.layers import ConvAlgo, spconv
-from hicl.train.products import MOST_COLUMNS
 
 CLOUDS = {
     "random": np.unique(np.random.default_rng(0).integers(0, 12, (500, 3)), axis=0),
@@ -23,7 +24,7 @@ def _close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-@pytest.mark.parametrize("widths", [(3, 16), (32, 48), (13, 7), (8, MOST_COLUMNS + 30)])
+@pytest.mark.parametrize("widths", [(3, 16), (32, 48), (13, 7), (24, 40), (8, 286)])
 def test_layers_equal_spconv_in_values_and_gradients(cloud, widths):
     """A layer of each kind, in the order of the network: one that keeps the voxels, one down, one up again."""
     torch.manual_seed(0)
@@ -45,9 +46,10 @@ def test_layers_equal_spconv_in_values_and_gradients(cloud, widths):
         x, values = spconv.SparseConvTensor(leaf, coords, [16, 16, 16], 1), []
         for layer in chain:
             x = run(layer, x)
-            values += [x.features, x.indices, torch.tensor(x.spatial_shape)]
+            order = np.lexsort(x.indices.T.numpy())  # spconv lists strided voxels as it meets them
+            values += [x.features[order], x.indices[order], torch.tensor(x.spatial_shape)]
         torch.manual_seed(1)
-        (x.features * torch.randn_like(x.features)).sum().backward()
+        (x.features[order] * torch.randn_like(x.features)).sum().backward()
         found.append([*values, leaf.grad, *(layer.weight.grad for layer in chain)])
     for ours, theirs in zip(*found, strict=True):
         assert _close(ours, theirs) if ours.is_floating_point() else (ours == theirs).all()
@@ -92,3 +94,36 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
         found.append([out, *(leaf.grad for leaf in leaves)])
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 120), st.integers(1, 3))
+def test_pairs_are_all_neighbours_and_all_children(seed, n, scenes):
+    rng = np.random.default_rng(seed)
+    extent = rng.integers(1, 9, 3)
+    coords = np.unique(np.c_[rng.integers(0, scenes, n), rng.integers(0, extent, (n, 3))], axis=0).astype(np.int32)
+    coords = rng.permutation(coords)
+    rows = {tuple(coord): row for row, coord in enumerate(coords.tolist())}
+
+    def listed(pairs):
+        return {
+            (k, int(i), int(o))
+            for k, count in enumerate(pairs.counts)
+            for i, o in zip(pairs.inputs[k, :count], pairs.outputs[k, :count], strict=True)
+        }
+
+    expected = set()
+    for (scene, x, y, z), row in rows.items():
+        for k, (dx, dy, dz) in enumerate(itertools.product((-1, 0, 1), repeat=3)):
+            other = rows.get((scene, x + dx, y + dy, z + dz))
+            if other is not None and k != 13:
+                expected.add((k, other, row))
+    same = sparse.same_pairs(coords)
+    assert listed(same) == expected and same.rows == len(coords) and same.center == 13
+    halved, cells = sparse.halved_pairs(coords)
+    cell_rows = {tuple(cell): row for row, cell in enumerate(cells.tolist())}
+    assert len(cell_rows) == len(cells) == halved.rows and halved.counts.sum() == len(coords)
+    assert listed(halved) == {
+        (4 * (x % 2) + 2 * (y % 2) + z % 2, row, cell_rows[(scene, x // 2, y // 2, z // 2)])
+        for (scene, x, y, z), row in rows.items()
+    }
