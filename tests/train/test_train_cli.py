@@ -105,6 +105,8 @@ def test_a_folder_that_holds_something_else_is_refused(cache, tmp_path):
 
 
 def test_a_full_disk_is_one_line_that_names_the_file(cache, tmp_path):
+    _run("export", "--cache", cache, "--out", tmp_path / "a.ply")  # its kernels are compiled
+    (tmp_path / "a.ply").unlink()
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
     code = f"{limit}; from hicl.commands import main; main()"
     command = [sys.executable, "-c", code, "export", "--cache", cache, "--out", tmp_path / "a.ply"]
