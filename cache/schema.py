@@ -40,7 +40,7 @@ class ArraySpec:
 
     @property
     def packed(self) -> Literal["zstd", "lz4hc"]:
-        return self.codec or "lz4hc"
+        return self.codec or "zstd"
 
     @property
     def itemsize(self) -> int:
@@ -54,7 +54,7 @@ SCENE_ARRAYS = {
         ArraySpec("points/xyz", "<f4", ("N", 3), "points", codec=None),
         ArraySpec("points/rgb", "|u1", ("N", 3), "points", codec=None, instead="points/intensity"),
         ArraySpec("points/normal", "<f4", ("N", 3), "points", codec="zstd", instead="points/intensity"),
-        ArraySpec("points/intensity", "|u1", ("N",), "points", codec="lz4hc", required=False),
+        ArraySpec("points/intensity", "|u1", ("N",), "points", codec="zstd", required=False),
         ArraySpec("points/sweep", "|u1", ("N",), "points", codec="lz4hc", required=False),
         ArraySpec("points/valid", "|u1", ("N",), "points", codec="lz4hc", required=False),
         ArraySpec("points/label", "|u1", ("N",), "points", codec="zstd", required=False),
