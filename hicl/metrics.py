@@ -1,4 +1,4 @@
-"""Segmentation scores by ScanNet's protocol, from a confusion matrix."""
+"""Segmentation scores from a confusion matrix, by ScanNet's protocol or nuScenes-lidarseg's."""
 
 import numpy as np
 
@@ -16,15 +16,17 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.nd
     return np.bincount(cells, minlength=n_classes * (n_classes + 1)).reshape(n_classes, n_classes + 1)
 
 
-def iou(matrix: np.ndarray) -> np.ndarray:
+def iou(matrix: np.ndarray, lidarseg: bool = False) -> np.ndarray:
     """Intersection over union of each class, float64 [C]; NaN where a class doesn't occur in the truth.
 
-    On a whole benchmark split every class occurs; on a few rooms this keeps the same classes in every mean.
+    On a whole benchmark split every class occurs; on a few rooms this keeps the same classes in every mean. lidarseg:
+    a class that is predicted but not in the truth has 0, as nuScenes-lidarseg counts it (nutonomy/nuscenes-devkit,
+    eval/lidarseg/utils.py, `get_per_class_iou`).
     """
     n = len(matrix)
     hit = np.diagonal(matrix[:, :n]).astype(np.float64)
     union = matrix.sum(axis=1) + matrix[:, :n].sum(axis=0) - hit
-    return np.divide(hit, union, out=np.full(n, np.nan), where=matrix.sum(axis=1) > 0)
+    return np.divide(hit, union, out=np.full(n, np.nan), where=(union if lidarseg else matrix.sum(axis=1)) > 0)
 
 
 def scores(matrix: np.ndarray) -> dict:

@@ -16,6 +16,15 @@ _SCANNET_COLORS = {
     "shower curtain": (158, 218, 229), "toilet": (44, 160, 44), "sink": (112, 128, 144), "bathtub": (227, 119, 194),
     "other furniture": (82, 84, 163),
 }  # fmt: skip
+# nuScenes-lidarseg's (nutonomy/nuscenes-devkit, python-sdk/nuscenes/eval/lidarseg/utils.py).
+_LIDARSEG_COLORS = {
+    "barrier": (112, 128, 144), "bicycle": (220, 20, 60), "bus": (255, 127, 80), "car": (255, 158, 0),
+    "construction_vehicle": (233, 150, 70), "motorcycle": (255, 61, 99), "pedestrian": (0, 0, 230),
+    "traffic_cone": (47, 79, 79), "trailer": (255, 140, 0), "truck": (255, 99, 71),
+    "driveable_surface": (0, 207, 191), "other_flat": (175, 0, 75), "sidewalk": (75, 0, 75),
+    "terrain": (112, 180, 60), "manmade": (222, 184, 135), "vegetation": (0, 175, 0),
+}  # fmt: skip
+_KNOWN_COLORS = _SCANNET_COLORS | _LIDARSEG_COLORS
 _NONE = (90, 90, 90)
 _PAPER = 255
 # Dark blue over violet and orange to light yellow, each step as much brighter as the last.
@@ -28,7 +37,7 @@ def class_colors(classes: tuple[str, ...]) -> np.ndarray:
     for index, name in enumerate(classes):
         hue = (index * 0.61803) % 1  # golden ratio: neighbours in the list lie far apart
         other = [round(255 * x) for x in colorsys.hsv_to_rgb(hue, 0.55, 0.9)]
-        table[index] = _SCANNET_COLORS.get(name, other)
+        table[index] = _KNOWN_COLORS.get(name, other)
     return table
 
 

@@ -1,12 +1,15 @@
-"""ScanNet's protocol: predict every vertex of every validation scan, count against the true labels.
+"""ScanNet's protocol, and nuScenes-lidarseg's: predict every point of a split, count against the true labels.
 
 ScanNet `BenchmarkScripts/3d_evaluation/evaluate_semantic_label.py`: vertices without a true label don't count. Argmax
 over the classes alone; CLIP2Scene adds a logit fixed at 0 for "unlabelled", and counts a vertex that chooses it as
 wrong.
+
+nuScenes-lidarseg (nutonomy/nuscenes-devkit `eval/lidarseg`): one confusion matrix over all key frames; every point has
+a class, those of earlier sweeps aside; what its class 0 holds doesn't count.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +31,7 @@ class Scores:
     """confusion [C, C] int64: rows truth, columns prediction. iou [C] in 0..1: NaN for a class not in the truth.
 
     split and scans: what was counted. pool and ensemble: how points got their classes, as of `answers.classes_of`.
+    lidarseg: by nuScenes-lidarseg's protocol.
     """
 
     classes: tuple[str, ...]
@@ -39,14 +43,17 @@ class Scores:
     scans: int = 0
     pool: Pool = "none"
     ensemble: Ensemble = "none"
+    lidarseg: bool = False
 
 
-def score(matrix: np.ndarray, classes: tuple[str, ...]) -> Scores:
-    """Scores of a confusion matrix of `hicl.metrics`, its mean IoU over the classes in the truth."""
-    each = iou(matrix)
+def score(matrix: np.ndarray, classes: tuple[str, ...], lidarseg: bool = False) -> Scores:
+    """Scores of a confusion matrix of `hicl.metrics`, its mean IoU over the classes in the truth; lidarseg: as of
+    `hicl.metrics.iou`."""
+    each = iou(matrix, lidarseg)
     square = matrix[:, : len(matrix)]
     miou = float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
-    return Scores(tuple(classes), square, each, miou, float(np.trace(square) / max(1, matrix.sum())))
+    accuracy = float(np.trace(square) / max(1, matrix.sum()))
+    return Scores(tuple(classes), square, each, miou, accuracy, lidarseg=lidarseg)
 
 
 def assert_fits(model: Model, cache: CacheReader) -> None:
@@ -70,8 +77,12 @@ def evaluate(
     progress: bool = False,
     pool: Pool = "none",
     ensemble: Ensemble = "none",
+    use: Callable[[SceneReader, np.ndarray], None] | None = None,
 ) -> Scores:
     """Scores of a model on the labelled points of a split. pool, ensemble: as of `answers.classes_of`.
+
+    use: gets each scene with its points' classes, those of scenes without true labels too; the scores may then be of no
+    point at all.
 
     Raises:
         HiclError: the cache's classes or teacher differ from the model's, or no scene has true labels.
@@ -88,21 +99,29 @@ def evaluate(
     with Progress("evaluating", len(names), "scene", show=progress) as bar:
         for name in names:
             scene = cache.scene(name)
-            if scene.has("points/label"):
+            labelled = scene.has("points/label")
+            if labelled or use:
+                label = classes_of(model, scene, pool, ensemble)
+            if labelled:
                 scans += 1
-                matrix += _counted(model, cache, scene, pool, ensemble)
+                matrix += _counted(cache, scene, label)
+            if use:
+                use(scene, label)
             bar.update()
-    if not matrix.any():
+    if not matrix.any() and use is None:
         raise HiclError(f"{cache.path}: no scene of split {split!r} has true labels, so there is no mIoU")
-    scores = score(matrix, cache.classes)
+    scores = score(matrix, cache.classes, cache.dataset == "nuscenes")
     return replace(scores, split=split, scans=scans, pool=pool, ensemble=ensemble)
 
 
-def _counted(model: Model, cache: CacheReader, scene: SceneReader, pool: Pool, ensemble: Ensemble) -> np.ndarray:
+def _counted(cache: CacheReader, scene: SceneReader, label: np.ndarray) -> np.ndarray:
     n_classes, truth = len(cache.classes), scene.read("points/label")
     if ((truth != NO_LABEL) & (truth >= n_classes)).any():
         raise HiclError(f"{cache.path}: scene {scene.id}: true label beyond {n_classes} classes; preprocess it again")
-    return confusion(truth, classes_of(model, scene, pool, ensemble), n_classes)
+    if scene.has("points/sweep"):
+        own = scene.read("points/sweep") == 0
+        truth, label = truth[own], label[own]
+    return confusion(truth, label, n_classes)
 
 
 def _first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
@@ -118,6 +137,12 @@ def protocol(scores: Scores) -> str:
     seen = int(np.isfinite(scores.iou).sum())
     by = "voxel" if scores.pool == "none" else "set"
     images = "" if scores.ensemble == "none" else f" and its images ({scores.ensemble})"
+    if scores.lidarseg:
+        return (
+            f"{scores.confusion.sum()} labelled points of {scores.scans} {scores.split} key frames, each by its"
+            f" {by}{images} or its nearest point's, argmax over {len(scores.classes)} classes, no augmentation;"
+            f" nuScenes-lidarseg's mIoU, over the {seen} in the truth or predicted"
+        )
     return (
         f"{scores.confusion.sum()} labelled vertices of {scores.scans} {scores.split} scans, each by its {by}{images},"
         f" argmax over {len(scores.classes)} classes, no test-time augmentation; mIoU over the {seen} in the truth"

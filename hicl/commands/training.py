@@ -88,9 +88,14 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Only scenes of this split.")] = "val",
     pool: Pool = "none",
     ensemble: Ensemble = "none",
+    submission: Annotated[
+        Path | None, typer.Option(help="Write nuScenes-lidarseg's files of all its key frames to this folder too.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Per-class IoU, mIoU and accuracy on all labelled vertices of a split; writes them beside the model."""
+    import contextlib
+
     from hicl.cache.opening import open_cache
     from hicl.commands import following
     from hicl.train import answers, distributed, evaluate, figures, inference
@@ -99,7 +104,18 @@ def evaluate(
     opened = open_cache(cache)
     trained = inference.load(model, distributed.start(device).device)
     run = model if model.is_dir() else model.parent
-    scores = evaluate.evaluate(trained, opened, split, True, *ways)
+    with contextlib.ExitStack() as stack:
+        use = None
+        if submission is not None:
+            from hicl.submission import writing
+
+            use = stack.enter_context(writing(submission, opened, split))
+        scores = evaluate.evaluate(trained, opened, split, True, *ways, use=use)
+    if submission is not None:
+        typer.echo(f"written: {submission}: nuScenes-lidarseg's submission of split {split}")
+        if not scores.confusion.any():
+            typer.echo(f"no scene of split {split!r} has true labels, so there is no mIoU")
+            return
     typer.echo(evaluate.report(scores))
     typer.echo(f"written: {evaluate.save(scores, run, opened)}")
     try:
