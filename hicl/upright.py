@@ -16,6 +16,8 @@ def axis(name: str) -> np.ndarray:
 def upright(xyz: np.ndarray, up: str) -> np.ndarray:
     """Points [N, 3] turned by the shortest way so that z is up; half a turn is one about x. Raises `HiclError`."""
     upward = axis(up)
+    if upward[2] > 0:
+        return xyz
     along, sign = int(np.abs(upward).argmax()), upward.sum()
     turned = xyz.copy()
     if along < 2:

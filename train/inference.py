@@ -196,6 +196,7 @@ class Model:
             for start in range(0, len(own_rows), step):
                 part = own_rows[start : start + step]
                 yield rows[part], hidden[torch.from_numpy(part)]
+            del hidden  # before the next box needs as much
 
 
 def boxes(coords: np.ndarray, most: int, reach: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

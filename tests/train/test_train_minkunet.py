@@ -12,6 +12,7 @@ from hicl.train.config import PRESETS
 from hicl.train.kernels import grid_shape
 from hicl.train.minkunet import MinkUNet
 from hicl.train.network import trunk_parameters
+from hicl.train.spvcnn import SPVCNN
 
 SMALL = dict(out_channels=6, stem=4, planes=(4, 6, 8, 10, 8, 6, 5, 5))
 
@@ -106,6 +107,20 @@ def test_scenes_of_a_batch_do_not_touch_and_the_order_of_voxels_means_nothing():
         assert torch.allclose(net(alone, features[second], 1, grid), both[second], atol=1e-5)
         order = torch.randperm(len(coords))
         assert torch.allclose(net(coords[order], features[order], 2, grid), both[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [MinkUNet, SPVCNN])
+def test_inference_in_place_gives_what_norms_that_are_not_give(kind):
+    torch.manual_seed(0)
+    coords, features, grid = _voxels()
+    net = kind(3, **SMALL)
+    for _ in range(2):
+        net(coords, features, 2, grid)  # running statistics other than 0 and 1
+    net.eval()
+    with_graph, before = net(coords, features, 2, grid), features.clone()
+    with torch.no_grad():
+        assert torch.allclose(net(coords, features, 2, grid), with_graph, rtol=1e-5, atol=1e-6)
+    assert torch.equal(features, before)
 
 
 def test_no_voxel_is_lost_at_an_odd_edge(monkeypatch):
