@@ -31,7 +31,9 @@ def _group(help: str, commands: Mapping[str, Callable] = {}, cls: type[TyperGrou
 app = _group("Label-free 3D semantic segmentation: HICL (CVPR 2024), from raw scans to a trained network.")
 for name, group in {
     "preprocess": _group("Raw scans to a cache of points, sets and labels.", cls=preprocess.Datasets),
-    "report": _group("How good what is in a cache is.", {"labels": preprocess.report_labels}),
+    "report": _group(
+        "How good what is in a cache is.", {"labels": preprocess.report_labels, "rooms": preprocess.report_rooms}
+    ),
     "figure": _group(
         "Pictures for a paper, drawn without a display.",
         {"scene": figures.scene, "curves": figures.curves, "features": figures.features},

@@ -192,3 +192,12 @@ def report_labels(
     from hicl.pipeline import report
 
     typer.echo(report.labels(cache, split, json_file, picture, scene))
+
+
+def report_rooms(
+    cache: Cache, split: Annotated[str | None, typer.Option(help="Only scenes of this split. [default: all]")] = None
+) -> None:
+    """How much of the raw labels' error differs from scene to scene, and how much within one, for each true class."""
+    from hicl.pipeline import variance
+
+    typer.echo(variance.rooms(cache, split))
