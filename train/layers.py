@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,21 @@ def subm(inputs: int, outputs: int, level: int, algo: ConvAlgo | None) -> spconv
     return spconv.SubMConv3d(inputs, outputs, 3, bias=False, indice_key=f"same{level}", algo=algo)
 
 
+def place_order(coords: np.ndarray) -> np.ndarray:
+    """The rows of voxels [V, 3 or 4] int32 in the order of their places, [V] int64."""
+    return np.lexsort(coords.T[::-1])
+
+
 def in_order(coords: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Voxels and their features in the order of their places, which the CPU's kernels are fast in, and the way back.
 
-    On a GPU they stay as they are, and there is no way back to go.
+    On a GPU, or where they are in it already, they stay as they are, and there is no way back to go.
     """
     if coords.device.type != "cpu":
         return coords, features, None
-    order = torch.from_numpy(np.lexsort(coords.numpy().T[::-1]))
+    order = torch.from_numpy(place_order(coords.numpy()))
+    if (order[1:] > order[:-1]).all():
+        return coords, features, None
     return coords[order], features[order], order.argsort()
 
 
@@ -164,6 +172,51 @@ def convolve_norm_relu(conv: spconv.SparseModule, bn: nn.Module, x: SparseConvTe
 def joined(x: SparseConvTensor, skip: SparseConvTensor) -> SparseConvTensor:
     """The features of two tensors of the same voxels, side by side."""
     return x.replace_feature(torch.cat([x.features, skip.features], dim=1))
+
+
+def decode(
+    up: spconv.SparseModule, bn: nn.Module, blocks: nn.Module, x: SparseConvTensor, skip: SparseConvTensor
+) -> SparseConvTensor:
+    """A level of the way up: back to the voxels of `skip`, whose features join those of x, and through the blocks.
+
+    At inference on a CPU a large level is gone through in slabs along the first axis, each with the few voxels around
+    it that its own depend on: at the finest level the features between layers are most of what a network holds.
+    """
+    whole = torch.is_grad_enabled() or skip.features.device.type != "cpu" or len(skip.indices) < 2 * _SLAB
+    if whole:
+        return blocks(joined(convolve_norm_relu(up, bn, x), skip))
+    back, done = x.indice_dict[up.indice_key].back, None
+    halo = 2 * sum(isinstance(module, Block) for module in blocks.modules())  # two convolutions each
+    for own, near in slabs(skip.indices[:, :2].numpy(), _SLAB, halo):
+        part = SparseConvTensor(skip.features[near], skip.indices[near], skip.spatial_shape, skip.batch_size)
+        upward = sparse.convolve(x.features, up.weight, back.only(near))
+        upward = part.replace_feature(normalise(bn, upward).relu_())
+        features = blocks(joined(upward, part)).features
+        done = features.new_empty(len(skip.indices), features.shape[1]) if done is None else done
+        done[own] = features[own.start - near.start : own.stop - near.start]
+    return skip.replace_feature(done)
+
+
+_SLAB = 50_000  # voxels
+
+
+def slabs(place: np.ndarray, most: int, halo: int) -> Iterator[tuple[slice, slice]]:
+    """Cut voxels in the order of their places into slabs along x of about `most` voxels, but at least one plane.
+
+    Args:
+        place: [V, 2] int32, scene and x, in ascending order.
+
+    Yields:
+        The rows of a slab, and those of all voxels up to `halo` beside it.
+    """
+    planes = place[:, 0] * (int(place[:, 1].max(initial=0)) + 1 + halo) + place[:, 1].astype(np.int64)
+    start = 0
+    while start < len(planes):
+        middle = planes[min(start + most, len(planes)) - 1]
+        stop = int(np.searchsorted(planes, middle, "right"))
+        low, high = np.searchsorted(planes, [planes[start] - halo, middle + halo + 1])
+        yield slice(start, stop), slice(int(low), int(high))
+        start = stop
 
 
 def initialise(net: nn.Module) -> None:

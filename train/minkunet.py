@@ -12,9 +12,9 @@ from hicl.train.layers import (
     SparseConvTensor,
     algorithm,
     convolve_norm_relu,
+    decode,
     in_order,
     initialise,
-    joined,
     levels,
     subm,
 )
@@ -88,5 +88,5 @@ class MinkUNet(nn.Module):
                 skips.append(x)
                 x = block(convolve_norm_relu(down, bn, x))
             for up, bn, block in zip(self.up, self.up_bn, self.decoder, strict=True):
-                x = block(joined(convolve_norm_relu(up, bn, x), skips.pop()))
+                x = decode(up, bn, block, x, skips.pop())
             return x.features if back is None else x.features[back]

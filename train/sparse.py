@@ -39,6 +39,21 @@ class Pairs:
         """The same from the output's rows to the input's, of which there are `rows`."""
         return Pairs(self.outputs, self.inputs, self.counts, rows, self.center)
 
+    def only(self, rows: slice) -> "Pairs":
+        """Those that reach some of the output's rows, which are counted from the first of them."""
+        near = [
+            np.flatnonzero((reached[:count] >= rows.start) & (reached[:count] < rows.stop))
+            for reached, count in zip(self.outputs, self.counts, strict=True)
+        ]
+        counts = np.array([len(chosen) for chosen in near], np.int64)
+        inputs, outputs = np.zeros((2, len(counts), counts.max()), np.int32)
+        for k, chosen in enumerate(near):
+            inputs[k, : len(chosen)], outputs[k, : len(chosen)] = (
+                self.inputs[k, chosen],
+                self.outputs[k, chosen] - rows.start,
+            )
+        return Pairs(inputs, outputs, counts, rows.stop - rows.start)
+
 
 def same_pairs(coords: np.ndarray) -> Pairs:
     """The pairs of a 3x3x3 convolution that keeps the voxels [V, 4] int32: scene, then x, y, z ≥ 0, each once."""

@@ -19,9 +19,9 @@ from hicl.train.layers import (
     SparseConvTensor,
     algorithm,
     convolve_norm_relu,
+    decode,
     in_order,
     initialise,
-    joined,
     levels,
     subm,
 )
@@ -91,6 +91,6 @@ class SPVCNN(nn.Module):
                 if corners:
                     x = x.replace_feature(corners.voxelise(z[-1]))
                     for up, bn, blocks in (ups.pop(0), ups.pop(0)):
-                        x = blocks(joined(convolve_norm_relu(up, bn, x), skips.pop()))
+                        x = decode(up, bn, blocks, x, skips.pop())
             read = torch.cat(z[1:], dim=1)
             return read if back is None else read[back]

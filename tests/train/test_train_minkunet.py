@@ -4,6 +4,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from hicl.errors import HiclError
@@ -121,6 +123,36 @@ def test_inference_in_place_gives_what_norms_that_are_not_give(kind):
     with torch.no_grad():
         assert torch.allclose(net(coords, features, 2, grid), with_graph, rtol=1e-5, atol=1e-6)
     assert torch.equal(features, before)
+
+
+@pytest.mark.parametrize("kind", [MinkUNet, SPVCNN])
+def test_a_level_in_slabs_gives_what_it_gives_in_one_piece(kind, monkeypatch):
+    torch.manual_seed(0)
+    coords, features, grid = _voxels(2000, 40)
+    net = kind(3, **SMALL).eval()
+    with torch.no_grad():
+        whole = net(coords, features, 2, grid)
+        pieces = []
+        monkeypatch.setattr(layers, "_SLAB", 100)
+        cut = layers.slabs
+        monkeypatch.setattr(layers, "slabs", lambda *how: [pieces.append(piece) or piece for piece in cut(*how)])
+        assert torch.allclose(net(coords, features, 2, grid), whole, rtol=1e-5, atol=1e-6)
+    assert len(pieces) > 5
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 15)), max_size=60), st.integers(1, 20), st.integers(0, 5))
+def test_slabs_hold_every_voxel_once_and_all_that_are_near(places, most, halo):
+    place, rows = np.array(sorted(places), np.int32).reshape(-1, 2), []
+    for own, near in layers.slabs(place, most, halo):
+        rows += range(own.start, own.stop)
+        within = set(range(near.start, near.stop))
+        for scene, x in place[own]:
+            beside = (place[:, 0] == scene) & (abs(place[:, 1] - x) <= halo)
+            assert within >= set(np.flatnonzero(beside).tolist())
+        last = place[own.stop - 1]  # whose plane is taken whole
+        assert (place[own] != last).any(axis=1).sum() < most
+    assert rows == list(range(len(place)))
 
 
 def test_no_voxel_is_lost_at_an_odd_edge(monkeypatch):

@@ -127,3 +127,7 @@ def test_pairs_are_all_neighbours_and_all_children(seed, n, scenes):
         (4 * (x % 2) + 2 * (y % 2) + z % 2, row, cell_rows[(scene, x // 2, y // 2, z // 2)])
         for (scene, x, y, z), row in rows.items()
     }
+    for start, stop in ((0, len(cells)), (len(cells) // 3, len(cells) // 2)):
+        some = halved.only(slice(start, stop))
+        assert some.rows == stop - start
+        assert listed(some) == {(k, i, o - start) for k, i, o in listed(halved) if start <= o < stop}
