@@ -2,10 +2,10 @@
 
 A stage's fingerprint takes in those of the stages it reads from, so a change runs down the chain by itself:
 
-    points ──┬─→ sets ──────────┐
-             └─→ views ─────────┼─→ labels
-    frames ──┴─→ features ──────┤
-    class list + teacher: text ─┘
+    points ──┬───────────┬─→ sets ─┐
+             ├─→ views ──┴─────────┼─→ labels
+    frames ──┴─→ features ─────────┤
+    class list + teacher: text ────┘
 
 Files count by name, size and time of change, as for make: reading terabytes of recordings to learn that nothing is to
 be done would be no better than doing it.
@@ -73,7 +73,12 @@ def scene(
     )
     views = digest(code=_CODE["views"], points=points, frames=frames, max_gap=config.max_gap, own=own(config))
     sets = digest(
-        code=_CODE["sets"], points=points, sets=config.sets, k_threshold=config.k_threshold, min_size=config.min_size
+        code=_CODE["sets"],
+        points=points,
+        sets=config.sets,
+        k_threshold=config.k_threshold,
+        min_size=config.min_size,
+        **({} if isinstance(scene, Group) else {"views": views}),  # a cloud's normals are turned to what sees them
     )
     if teacher:
         features = digest(code=_CODE["features"], frames=frames, teacher=teacher)

@@ -103,8 +103,6 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         points = scene.points() if todo & {"points", "sets"} else None
         if points is not None and "points" in todo:
             arrays |= stages.make_points(points)
-        if points is not None and "sets" in todo:
-            arrays |= stages.make_sets(scene, points, config, doubts.append)
         about = published.attributes if published else {}
         skipped, seen = about.get("skipped", {}), None
         xyz = (arrays | old)["points/xyz"] if "views" in todo else None
@@ -121,6 +119,8 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         if xyz is not None:
             seen = agreement.seen(len(xyz), arrays["pairs/point"])
             seen = seen._replace(doubt=agreement.doubt(scene, xyz, seen, len(arrays["views/frame"]), config.max_gap))
+        if points is not None and "sets" in todo:
+            arrays |= stages.make_sets(scene, points, old | arrays, config, doubts.append)
         if "labels" in todo:
             known = old | arrays
             if job.labels is None:

@@ -124,13 +124,15 @@ def knn_sets(
     radius: float = 0.1,
     k_threshold: float = 0.01,
     min_size: int = 20,
+    flat: float = np.inf,
 ) -> np.ndarray:
     """The same on a cloud without a mesh: xyz float32 [N, 3] -> int32 [N], sets 0..K-1 by first appearance.
 
     normals: float32 [N, 3] of unit length, oriented outwards, if the source has them; otherwise they are estimated from
     the k nearest points within `radius` metres (a point counts as its own nearest) and turned `toward` the sensor,
     float32 [N, 3]. With neither, the convexity rule is left out. Edges join the k_edges nearest of them. `radius` suits
-    rooms at a few centimetres; LiDAR sweeps need about 1 m.
+    rooms at a few centimetres; LiDAR sweeps need about 1 m. flat: metres within which a surface counts as a plane:
+    normals are estimated from the neighbours up to there only.
 
     The Segmentator's constants fit a cloud whose graph is like a mesh's, with some six neighbours a point, and whose
     surfaces are one layer thick, as `fuse_depth` makes them. On a fused Kinect scene of 7-Scenes, normals of 16 and
@@ -138,12 +140,32 @@ def knn_sets(
     tops up; edges of 16 joined small things with what they lie on (384 sets) and, with a k_threshold of 0.03, a fifth
     of the room.
     """
-    index, _ = normals_.neighbors(xyz, k, radius)
+    index, distance = normals_.neighbors(xyz, k, radius)
     oriented = normals is not None or toward is not None
     if normals is None:
-        normals = normals_.pca_normals(xyz, index, toward)
+        normals = normals_.pca_normals(xyz, np.where(distance < flat, index, np.int32(-1)), toward)
     edges = knn_edges(index[:, :k_edges])
     return felzenszwalb(len(xyz), edges, edge_weights(xyz, normals, edges, oriented), k_threshold, min_size)
+
+
+def cloud_sets(
+    xyz: np.ndarray,
+    normals: np.ndarray | None = None,
+    toward: np.ndarray | None = None,
+    k_threshold: float = 0.01,
+    min_size: int = 20,
+) -> np.ndarray:
+    """The same on a room's cloud, as like as can be to what its mesh would have; arguments as of `knn_sets`.
+
+    With normals, or something to turn them `toward`, the convexity rule holds, and then 0.3 k_threshold: what is convex
+    has squared weights, by which the short cuts of a graph of neighbours else join a thing to the next. A surface
+    counts as a plane for 7 cm: where points lie 4 cm apart, the sixteen nearest reach round edges.
+
+    `tests/benchmarks/bench_labels.py` compares them with the meshes' own sets.
+    """
+    if normals is None and toward is None:
+        return knn_sets(xyz, k_threshold=k_threshold, min_size=min_size)
+    return knn_sets(xyz, normals, toward, k_threshold=0.3 * k_threshold, min_size=min_size, flat=0.07)
 
 
 def sweep_sets(xyz: np.ndarray, toward: np.ndarray, k_threshold: float = 0.01, min_size: int = 20) -> np.ndarray:

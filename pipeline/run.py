@@ -1,7 +1,7 @@
 """`hicl preprocess`: scenes in, cache out. What is up to date is left alone; a scene is published whole or not at all.
 
 `plan.py` finds what is to be done; `job.py` does it for one scene:
-points → views (which point is seen at which pixel) → sets → features (the teacher) → labels, raw and voted.
+points → views (which point is seen at which pixel) and features (the teacher) → sets → labels, raw, voted and spread.
 """
 
 import contextlib

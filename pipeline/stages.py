@@ -1,6 +1,7 @@
 """The stages of one scene: each turns what a data set yields into arrays of the cache (cache/SPEC.md names them)."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hicl.pipeline.datasets.images import read_label
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Sweep
 from hicl.pipeline.projection import Projector
 from hicl.pipeline.sampling import label_pixels, scores_at
+from hicl.pipeline.sight import toward_cameras
 from hicl.pipeline.teacher.features import FeatureReader, class_scores
 from hicl.pipeline.weld import weld
 
@@ -45,11 +47,12 @@ def _normals_of_places(points: Points) -> np.ndarray:
 
 
 def make_sets(
-    scene: Scene, points: Points, config: PreprocessConfig, say: Callable[[str], None] = lambda _: None
+    scene: Scene, points: Points, known: Arrays, config: PreprocessConfig, say: Callable[[str], None] = lambda _: None
 ) -> Arrays:
     """sets/id: the geometric consistency sets (HICL section 3.2), the scan's own where it brings them.
 
-    say: gets a line where the scan's own can't be read and aren't insisted on.
+    known: points/xyz, views/pose, pairs/indptr and pairs/point; normals of a cloud that brings none are turned to the
+    cameras that see it. say: gets a line where the scan's own can't be read and aren't insisted on.
     """
     shipped = None
     try:
@@ -64,17 +67,22 @@ def make_sets(
         raise HiclError(f"{scene.id}: no .segs.json came with the scan; use --sets mesh, knn or best")
     if config.sets == "mesh" and points.faces is None:
         raise HiclError(f"{scene.id}: a cloud without faces has no mesh sets; use --sets knn or best")
+    if points.faces is None and points.normal is None and points.sight is None:
+        seen = (known[name] for name in ("points/xyz", "views/pose", "pairs/indptr", "pairs/point"))
+        points = replace(points, sight=toward_cameras(*seen))
     return {"sets/id": sets_of(points, config)}
 
 
 def sets_of(points: Points, config: PreprocessConfig) -> np.ndarray:
-    """The sets of a surface, by its faces where it has some and others aren't asked for: int32 [N], from 0."""
+    """The sets of a surface, by its faces where it has some and others aren't asked for, then by the normals that the
+    faces or its source give: int32 [N], from 0."""
     threshold, least = config.k_threshold, config.min_size
     points, place = weld(points)
     if points.faces is not None and config.sets != "knn":
         sets = partition.mesh_sets(points.xyz, points.faces, threshold, least)
     else:
-        sets = partition.knn_sets(points.xyz, points.normal, points.sight, k_threshold=threshold, min_size=least)
+        known = points.normal if points.faces is None else _normals_of_places(points)
+        sets = partition.cloud_sets(points.xyz, known, points.sight, threshold, least)
     return sets if place is None else sets[place]
 
 

@@ -56,10 +56,11 @@ def _run_stages() -> None:
     lists.fans(data, found, fields[0], False, False, 3)
     for meshed in (True, False):
         scene = _Plane(meshed)
-        arrays = stages.make_points(scene.points()) | stages.make_sets(scene, scene.points(), config)
+        arrays = stages.make_points(scene.points())
         views = stages.Views(scene, arrays["points/xyz"], None, config)
         views.add(0, scene.frame(0))
         arrays |= views.arrays({})
+        arrays |= stages.make_sets(scene, scene.points(), arrays, config)
         codes, scale = np.ones((1, 2, 2, 4), np.int8), np.ones((1, 2, 2), np.float32)
         seen = arrays | {"features/grid": codes, "features/scale": scale}
         raw, votes = stages.label_from_features(np.zeros((2, 4), np.float32), seen)

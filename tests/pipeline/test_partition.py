@@ -10,6 +10,7 @@ from hicl.errors import HiclError
 from hicl.pipeline.normals import mesh_normals, neighbors
 from hicl.pipeline.partition import (
     ascending,
+    cloud_sets,
     compact_ids,
     edge_weights,
     felzenszwalb,
@@ -190,12 +191,25 @@ def test_knn_sets_find_the_faces_of_a_room_corner(known):
         "normals": {"normals": np.eye(3, dtype=np.float32)[truth]},
         "nothing": {},
     }[known]
-    ids = knn_sets(xyz, **given)
     inner = np.sort(xyz, axis=1)[:, 1] > 0.1  # farther than a neighbourhood from the next face
-    for face in range(3):
-        counts = np.bincount(ids[inner & (truth == face)])
-        assert counts.max() > 0.9 * counts.sum()
-    assert len({np.bincount(ids[inner & (truth == face)]).argmax() for face in range(3)}) == 3
+    for ids in (knn_sets(xyz, **given), cloud_sets(xyz, **given)):
+        for face in range(3):
+            counts = np.bincount(ids[inner & (truth == face)])
+            assert counts.max() > 0.9 * counts.sum()
+        assert len({np.bincount(ids[inner & (truth == face)]).argmax() for face in range(3)}) == 3
+
+
+def test_a_normal_is_estimated_from_what_is_near_enough_to_be_flat():
+    """Rows of points 5 cm apart run round an edge: the sixteen nearest reach beyond it, those within 7 cm hardly."""
+    s, t = (x.ravel() for x in np.meshgrid(np.arange(12) * 0.05, np.arange(24) * 0.05))
+    xyz = np.concatenate([np.stack([s, t, 0 * s], 1), np.stack([0 * s[s > 0], t[s > 0], -s[s > 0]], 1)])
+    xyz = (xyz + np.random.default_rng(0).normal(0, 0.001, xyz.shape)).astype(np.float32)
+    toward = (np.array([-5, 0.6, 5]) - xyz).astype(np.float32)
+    top = xyz[:, 0] > 0.08
+    kwargs = {"toward": toward, "k": 16, "k_edges": 8, "k_threshold": 0.003}
+    near, far = (knn_sets(xyz, **kwargs, flat=flat) for flat in (0.07, np.inf))
+    assert len(np.unique(near[top])) == 1 and not np.isin(near[~top & (xyz[:, 2] < -0.08)], near[top]).any()
+    assert far.max() >= near.max()
 
 
 def test_compact_ids():

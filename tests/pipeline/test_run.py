@@ -136,7 +136,7 @@ def test_a_cache_from_before_spread_labels_gets_them(root, tmp_path, config, sta
     [
         ({"vote": "scene"}, {"labels"}),
         ({"k_threshold": 0.02}, {"sets", "labels"}),
-        ({"max_gap": 0.02}, {"views", "labels"}),
+        ({"max_gap": 0.02}, {"views", "sets", "labels"}),
         ({"short_side": 48}, {"features", "labels"}),
         ({"dense": "kk"}, {"features", "labels"}),
     ],
@@ -154,7 +154,7 @@ def test_a_setting_runs_only_what_depends_on_it(root, tmp_path, config, stages_d
 def test_other_frames_run_what_depends_on_them(root, tmp_path, config, stages_done):
     preprocess(root, tmp_path / "cache", config)
     preprocess(root, tmp_path / "cache", config, frame_step=2)
-    assert stages_done[-1] == {"views", "features", "labels"}
+    assert stages_done[-1] == {"views", "sets", "features", "labels"}
     assert open_cache(tmp_path / "cache").scene("corner1").read("views/frame").tolist() == [0, 2]
 
 

@@ -23,7 +23,7 @@ class _Scene:
 
 
 def sets_of(points, config=CONFIG):
-    return stages.make_sets(_Scene(), points, config)["sets/id"]
+    return stages.make_sets(_Scene(), points, {}, config)["sets/id"]
 
 
 def points_of(xyz, faces=None, **more):
@@ -94,6 +94,38 @@ def test_a_cloud_whose_points_come_many_times(own_normals):
     np.testing.assert_allclose(found, np.tile(stages.make_points(once)["points/normal"], (20, 1)), atol=1 / 1000)
 
 
+def test_normals_of_a_cloud_are_turned_to_the_cameras_that_see_it():
+    """A plate with two sides 3 cm apart: the upper is seen from above, the lower from below."""
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform(0, 1, (3000, 3)).astype(np.float32)
+    xyz[:, 2] = np.repeat([0, 0.03], 1500) + rng.normal(0, 0.001, 3000)
+    pose = np.tile(np.eye(4), (2, 1, 1))
+    pose[:, :3, 3] = [[0.5, 0.5, -2], [0.5, 0.5, 2]]
+    seen = {
+        "points/xyz": xyz,
+        "views/pose": pose,
+        "pairs/indptr": np.array([0, 1500, 3000]),
+        "pairs/point": np.arange(3000, dtype=np.int32),
+    }
+    found = stages.make_sets(_Scene(), points_of(xyz), seen, CONFIG)["sets/id"]
+    toward = np.where(np.arange(3000)[:, None] < 1500, pose[0, :3, 3], pose[1, :3, 3]) - xyz
+    np.testing.assert_array_equal(found, partition.cloud_sets(xyz, None, toward.astype(np.float32)))
+    assert not reference.same_partition(found, partition.cloud_sets(xyz))
+    # The normals that a mesh has, or a file, are known already.
+    normal = np.tile(np.float32([0, 0, 1]), (3000, 1)) * np.where(np.arange(3000)[:, None] < 1500, -1, 1)
+    normal = normal.astype(np.float32)
+    found = stages.make_sets(_Scene(), points_of(xyz, normal=normal), {}, CONFIG)["sets/id"]
+    np.testing.assert_array_equal(found, partition.cloud_sets(xyz, normal))
+
+
+def test_neighbours_of_a_mesh_use_the_normals_of_its_faces(mesh):
+    xyz, faces = mesh
+    found = sets_of(points_of(xyz, faces), PreprocessConfig(sets="knn"))
+    np.testing.assert_array_equal(
+        found, partition.cloud_sets(xyz, normals.unit(normals.mesh_normals(xyz, faces)), k_threshold=0.01)
+    )
+
+
 def arrays(sets, up=(0, 0, 1)):
     """Cameras that look ahead, and hold `up` upwards."""
     pose = np.eye(4)
@@ -121,9 +153,9 @@ def test_shipped_sets_that_cannot_be_read_are_passed_over_unless_they_are_asked_
             raise HiclError("scene.segs.json: not a Segmentator file")
 
     said, points = [], points_of(*mesh)
-    found = stages.make_sets(Broken(), points, CONFIG, said.append)["sets/id"]
+    found = stages.make_sets(Broken(), points, {}, CONFIG, said.append)["sets/id"]
     np.testing.assert_array_equal(found, partition.mesh_sets(*mesh))
     assert said == ["passed over scene.segs.json: not a Segmentator file"]
     with pytest.raises(HiclError, match="segs.json"):
-        stages.make_sets(Broken(), points, PreprocessConfig(sets="shipped"), said.append)
+        stages.make_sets(Broken(), points, {}, PreprocessConfig(sets="shipped"), said.append)
     assert len(said) == 1
