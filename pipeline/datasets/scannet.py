@@ -222,6 +222,8 @@ def find_scenes(
     if not root.is_dir():
         raise HiclError(f"{root}: no such folder; --root is the folder that holds ScanNet's scans/")
     settings = miniature_settings(root)
+    if settings and settings.get("kind") == "street":
+        raise HiclError(f"{root}: a miniature of streets; `hicl preprocess nuscenes --root {root}` reads them")
     if settings and not settings.get("complete", True):
         raise HiclError(f"{root}: a miniature that isn't complete; run its `hicl miniature` again first")
     folders: dict[str, Path] = {}

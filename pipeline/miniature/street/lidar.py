@@ -65,7 +65,7 @@ def sweep(rng: np.random.Generator, street: Street, drive: Drive, rig: Rig, t: f
     retro = solids.retro[hit] * facing
     echo = (bright * np.sqrt(facing) + 4 * retro) * rng.uniform(0.6, 1.4, len(hit)) * (55.0 / np.maximum(far, 5)) ** 2
     # Mirrors and windows throw the beam elsewhere.
-    lost = (echo < 0.08) | (far > _FAR) | (rng.random(len(hit)) < 0.01 + 0.7 * solids.gloss[hit] * (1 - facing))
+    lost = (echo < 0.08) | (far > _FAR) | (rng.random(len(hit)) < 0.04 + 0.7 * solids.gloss[hit] * (1 - facing))
     intensity = np.zeros(which.shape)
     intensity[met] = 45 * bright * (0.3 + 0.7 * facing) * rng.uniform(0.8, 1.2, len(hit)) + 190 * retro
     label = np.full(which.shape, NOISE, np.uint8)
@@ -92,7 +92,7 @@ def ego_car() -> Packed:
     """Of the car itself, what its own LiDAR sees."""
     m = plain((0.85, 0.85, 0.85))
     return pack([
-        block((0.1, 1.75), (-0.44, 0.44), (1.2, 1.5), EGO, m, 0.1),
+        block((0.02, 1.8), (-0.5, 0.5), (1.2, 1.51), EGO, m, 0.1),
         block((1.5, 3.1), (-0.5, 0.5), (0.5, 1.0), EGO, m, 0.1),
         block((-0.3, 0.2), (-0.5, 0.5), (0.5, 1.2), EGO, m, 0.1),
     ])  # fmt: skip

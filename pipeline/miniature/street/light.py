@@ -98,8 +98,9 @@ def view(solids: Packed, light: Light, shade: Shade, camera: Camera, pose: np.nd
     ray = np.stack([(column - c.cx) / c.fx, (row - c.cy) / c.fy, np.ones(row.shape)], -1).reshape(-1, 3)
     ray = ray @ pose[:3, :3].T
     long = np.linalg.norm(ray, axis=1)
-    background = sky(light, ray / long[:, None])
-    seen = np.nonzero(solid.ravel() >= 0)[0]
+    out = np.empty((len(ray), 3))
+    seen, open_sky = (np.nonzero(met)[0] for met in (solid.ravel() >= 0, solid.ravel() < 0))
+    out[open_sky] = sky(light, ray[open_sky] / long[open_sky, None])
     z, which = depth.ravel()[seen], solid.ravel()[seen]
     point = ray[seen] * z[:, None] + pose[:3, 3]
     base, normal = albedo(point, which, solids)
@@ -126,5 +127,5 @@ def view(solids: Packed, light: Light, shade: Shade, camera: Camera, pose: np.nd
         color * (1 - mirror)[:, None] + light.horizon * (mirror * (0.4 + 0.6 * np.maximum(normal[:, 2], 0)))[:, None]
     )
     thin = np.exp(-light.haze * z * long[seen])[:, None]
-    background[seen] = color * thin + light.horizon * (1 - thin)
-    return background.reshape(c.height, c.width, 3).astype(np.float32), solid
+    out[seen] = color * thin + light.horizon * (1 - thin)
+    return out.reshape(c.height, c.width, 3).astype(np.float32), solid

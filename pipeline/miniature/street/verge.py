@@ -45,7 +45,7 @@ def lay_verge(b: Builder, side: int) -> None:
     """Make one side of the street."""
     rng, kind = b.rng, b.kind
     green = kind.green * rng.uniform(0.5, 1.4)
-    strip = min(green, 1.8) if rng.random() < 0.35 else 0.0  # green between kerb and pavement
+    strip = 1.8 if green > 1.8 and rng.random() < 0.4 else 0.0  # green between kerb and pavement
     inner = b.kerb + strip
     outer = inner + rng.uniform(*kind.walk)
     v = _Verge(b, side, b.kerb, inner, outer, outer + green - strip)
