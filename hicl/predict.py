@@ -14,21 +14,20 @@ import numpy as np
 
 from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader
-from hicl.clouds import Cloud, assert_ply, label_names, read_cloud, write_ply
+from hicl.clouds import Cloud, assert_ply, write_ply
 from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.files import replacing
-from hicl.pipeline import picture, stages
+from hicl.pipeline import picture
 from hicl.pipeline.classes import ClassList
-from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets.scene import Points
 from hicl.pipeline.search import similarity
 from hicl.pipeline.teacher.choice import TeacherConfig, same_teacher
 from hicl.pipeline.teacher.clip import Teacher
 from hicl.pipeline.teacher.prompts import ensemble
+from hicl.scans import is_sweep, read_scan
+from hicl.submission import assert_classes, write_labels
 from hicl.train import inference
 from hicl.train.inference import Model
-from hicl.upright import lying_axis, upright
 
 
 def load_model(where: Path, device: str = "auto") -> Model:
@@ -84,53 +83,46 @@ def predict_file(
     """Write a scan with a class for every point, and return what was found, as lines for a terminal.
 
     Written: `out`, a PLY with the classes' colours, a `label` property and the scan's faces; beside it `.npz` with
-    label [N], score [N] (the class' probability) and classes [C]; and `-legend.png`. up: the scan's axis that points
-    upwards, like y or -z; None: z, with a word where that seems wrong. pool: "sets" gives each of the scan's geometric
-    sets one class (`sets_of`), "none" each voxel.
+    label [N], score [N] (the class' probability) and classes [C]; and `-legend.png`. Of a LiDAR's sweep, in its file's
+    order: the same, or where `out` ends in .npy label [N] alone, uint8 or uint16, or in .bin those of nuScenes'
+    challenge, a byte a point, 1 to 16. up: the scan's axis that points upwards, like y or -z; None: z, with a
+    word where that seems wrong. pool: "sets" gives each of the scan's geometric sets one class (`Scan.sets`), "none"
+    each voxel.
     Raises `HiclError`; nothing is written then.
     """
-    _assert_output(out, scan)
-    cloud = read_cloud(scan, model.voxel_size, scale)
-    text, names = None, model.classes
-    if prompts is not None:
-        text, names = embed(model, prompts, clip, weights), prompts.names
-    prediction = model.predict(
-        upright(cloud.xyz, up or "z"), cloud.rgb, text, sets_of(cloud) if pool == "sets" else None
-    )
+    _assert_output(out, scan, (".ply", ".npy", ".bin") if is_sweep(scan) else (".ply",))
+    names = prompts.names if prompts is not None else model.classes
+    if out.suffix.lower() == ".bin":
+        assert_classes(names, "the model" if prompts is None else "--classes")
+    given = read_scan(scan, model, scale, up)
+    text = embed(model, prompts, clip, weights) if prompts is not None else None
+    found = model.predict(given.xyz, given.values, text, given.sets() if pool == "sets" else None)
+    label, score = found.label[given.place], found.score[given.place]
     colors = picture.class_colors(names)
-    share = np.bincount(prediction.label, minlength=len(names)) / len(prediction.label)
-    found = [index for index in np.argsort(-share, kind="stable") if share[index] > 0]
-    lines = [(f"{names[index]} {100 * share[index]:.1f} %", colors[index]) for index in found]
+    share = np.bincount(label, minlength=len(names)) / len(label)
+    order = [index for index in np.argsort(-share, kind="stable") if share[index] > 0]
+    lines = [(f"{names[index]} {100 * share[index]:.1f} %", colors[index]) for index in order]
+    told = ", ".join(name for name, _ in lines[:8]) + (f", and {len(lines) - 8} more" if len(lines) > 8 else "")
+    told = f"{out}: {len(label):,} points: {told}"
+    if out.suffix.lower() != ".ply":
+        with replacing(out) as temporary:
+            _write_labels(temporary, label, len(names))
+        return "\n".join([told, *given.doubts])
     # All are written before the first takes its place.
     with replacing(out.with_suffix(".npz")) as npz, replacing(legend_of(out)) as png:
-        np.savez(npz, label=prediction.label, score=prediction.score, classes=np.array(names))
+        np.savez(npz, label=label, score=score, classes=np.array(names))
         picture.sheet([], lines).save(png)
-        write_ply(out, replace(cloud, rgb=colors[prediction.label]), prediction.label, names)
-    told = ", ".join(name for name, _ in lines[:8]) + (f", and {len(lines) - 8} more" if len(lines) > 8 else "")
-    told = f"{out}: {len(cloud.xyz):,} points: {told}"
+        write_ply(out, replace(given.cloud, rgb=colors[label]), label, names)
     written = f"labels and scores: {out.with_suffix('.npz')}; legend: {legend_of(out)}"
-    return "\n".join([told, written, *_doubts(scan, cloud, up)])
+    return "\n".join([told, written, *given.doubts])
 
 
-def sets_of(cloud: Cloud) -> np.ndarray:
-    """The geometric sets of a scan, by its faces if it has some, as `hicl preprocess` makes them: int32 [N], from 0."""
-    return stages.sets_of(Points(cloud.xyz, cloud.rgb, cloud.faces), PreprocessConfig())
-
-
-def _doubts(scan: Path, cloud: Cloud, up: str | None) -> list[str]:
-    """What a user should know of a scan before its answer is trusted, a line each."""
-    found = []
-    if label_names(scan):
-        found.append(f"{scan} was written by hicl: its colours are those of classes, not what a camera saw")
-    if cloud.left_out:
-        found.append(f"{cloud.left_out:,} points without finite coordinates are left out")
-    lying = lying_axis(cloud.xyz) if up is None else None
-    if lying:
-        found.append(
-            f"is {lying} up? the floor seems to lie across it, and the network takes z to be up: give --up {lying} or "
-            f"-{lying}, or --up z if all is well"
-        )
-    return found
+def _write_labels(path: Path, label: np.ndarray, n_classes: int) -> None:
+    if path.suffix.lower() == ".bin":
+        write_labels(path, label)
+    else:
+        with open(path, "wb") as file:
+            np.save(file, label.astype(np.uint8 if n_classes <= 256 else np.uint16))
 
 
 def legend_of(out: Path) -> Path:
@@ -138,10 +130,13 @@ def legend_of(out: Path) -> Path:
     return out.with_name(f"{out.stem}-legend.png")
 
 
-def _assert_output(out: Path, scan: Path | None = None) -> None:
-    assert_ply(out)
+def _assert_output(out: Path, scan: Path | None = None, endings: tuple[str, ...] = (".ply",)) -> None:
+    if endings == (".ply",):
+        assert_ply(out)
+    elif out.suffix.lower() not in endings:
+        raise HiclError(f"-o {out}: give it a name that ends in {', '.join(endings)}")
     if scan is not None and out.exists() and scan.exists() and out.samefile(scan):
-        raise HiclError(f"-o {out}: is the scan itself; give another name, so that it keeps its colours")
+        raise HiclError(f"-o {out}: is the scan itself; give another name, so that it stays as it is")
 
 
 def search_file(
@@ -159,9 +154,9 @@ def search_file(
     Raises `HiclError`.
     """
     _assert_output(out, scan)
-    cloud = read_cloud(scan, model.voxel_size, scale)
-    near = model.similarity(upright(cloud.xyz, up or "z"), cloud.rgb, embed_query(model, query, clip, weights))
-    return "\n".join([write_similarity(out, cloud, near, query), *_doubts(scan, cloud, up)])
+    given = read_scan(scan, model, scale, up)
+    near = model.similarity(given.xyz, given.values, embed_query(model, query, clip, weights))[given.place]
+    return "\n".join([write_similarity(out, given.cloud, near, query), *given.doubts])
 
 
 def search_cache(
@@ -177,7 +172,8 @@ def search_cache(
     cache = open_cache(path)
     scene = cache.scene(scene_id or cache.scene_ids()[0])
     near = similarity(scene, embed_query(cache, query, clip, weights))
-    cloud = Cloud(scene.read("points/xyz"), scene.read("points/rgb"), origin=scene.origin)
+    xyz = scene.read("points/xyz")
+    cloud = Cloud(xyz, np.zeros(xyz.shape, np.uint8), origin=scene.origin)
     return write_similarity(out, cloud, near, query)
 
 

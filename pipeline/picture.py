@@ -65,18 +65,26 @@ class View:
     """A camera above and outside the scene, looking at its middle. Draws any colouring of the same points.
 
     xyz: float32 [N, 3]; normal: float32 [N, 3], None to draw surfaces from behind as well; up, ahead: float64 [3],
-    what is up, and roughly the direction to look in.
+    what is up, and roughly the direction to look in; tilt: how far down the camera looks, degrees, 90: from above.
     """
 
-    def __init__(self, xyz: np.ndarray, normal: np.ndarray | None, up: np.ndarray, ahead: np.ndarray, width: int = 560):
+    def __init__(
+        self,
+        xyz: np.ndarray,
+        normal: np.ndarray | None,
+        up: np.ndarray,
+        ahead: np.ndarray,
+        width: int = 560,
+        tilt: float = 50,
+    ):
         up = up / np.linalg.norm(up)
         aside = np.cross(ahead, up)
         if np.linalg.norm(aside) < 1e-3:  # looking straight down: any side will do
             aside = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
         aside /= np.linalg.norm(aside)
         forward = np.cross(up, aside)
-        tilt = np.deg2rad(50)
-        gaze = np.cos(tilt) * forward - np.sin(tilt) * up
+        angle = np.deg2rad(tilt)
+        gaze = np.cos(angle) * forward - np.sin(angle) * up
         down = np.cross(gaze, aside)
         low, high = np.quantile(xyz, [0.005, 0.995], axis=0)
         inside = ((xyz >= low - 0.3) & (xyz <= high + 0.3)).all(axis=1)  # stray points must not shrink the picture

@@ -114,6 +114,25 @@ def point_labels(
     return predicted, to_prompted[scene.read("points/label")]
 
 
+def seen_colors(scene: SceneReader) -> tuple[str, np.ndarray]:
+    """What a scene looks like by itself: ("colours" or "intensity", uint8 [N, 3])."""
+    from hicl.pipeline.picture import heat
+
+    if scene.has("points/rgb"):
+        return "colours", scene.read("points/rgb")
+    return "intensity", heat(scene.read("points/intensity").astype(np.float32))
+
+
+def shown_points(scene: SceneReader) -> np.ndarray:
+    """Which points a picture shows, int [M]: of a key frame not the car itself, and no earlier sweep's."""
+    shown = np.ones(scene.attributes["counts"]["points"], bool)
+    if scene.has("points/valid"):
+        shown &= scene.read("points/valid") == 1
+    if scene.has("points/sweep"):
+        shown &= scene.read("points/sweep") == 0
+    return np.flatnonzero(shown)
+
+
 def table(cache: CacheReader, numbers: dict) -> str:
     """The report as lines for a terminal."""
     lines = [f"Labels of {counted(numbers['scenes'], 'scene')}, split {numbers['split']}, {cache.path}"]
@@ -164,20 +183,27 @@ def draw(cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None =
     if cache.dataset == "rgbd":  # the axes may be any; cameras are mostly held upright, and looked at the scene
         pose = scene.read("views/pose")
         up, ahead = -pose[:, :3, 1].mean(axis=0), pose[:, :3, 2].mean(axis=0)
-    view = picture.View(scene.read("points/xyz"), scene.read("points/normal"), up, ahead)
+    shown = shown_points(scene)
+    xyz, normal = scene.read("points/xyz")[shown], None
+    if scene.has("points/normal"):
+        normal = scene.read("points/normal")[shown]
+    if cache.grouped:  # a street, from straight above, what lies ahead of the car at the top
+        view = picture.View(xyz, normal, up, np.array([1.0, 0.0, 0.0]), tilt=90)
+    else:
+        view = picture.View(xyz, normal, up, ahead)
+    name, seen = seen_colors(scene)
     panels = [
-        ("colours", view.draw(scene.read("points/rgb"))),
-        (f"{scene.attributes['counts']['sets']} geometric sets", view.draw(picture.set_colors(scene.read("sets/id")))),
-        ("raw labels (teacher)", view.draw(colors[predicted["raw"]])),
-        ("refined labels (vote)", view.draw(colors[predicted["refined"]])),
+        (name, view.draw(seen[shown])),
+        (
+            f"{scene.attributes['counts']['sets']} geometric sets",
+            view.draw(picture.set_colors(scene.read("sets/id"))[shown]),
+        ),
     ]
-    if "spread" in predicted:
-        panels.append(("spread labels (sets)", view.draw(colors[predicted["spread"]])))
-    shown = list(predicted.values())
-    for name, label in (("prediction (network)", prediction), ("ground truth", truth)):
-        if label is not None:
-            panels.append((name, view.draw(colors[label])))
-            shown.append(label)
-    used = np.unique(np.concatenate(shown))
+    titles = {"raw": "raw labels (teacher)", "refined": "refined labels (vote)", "spread": "spread labels (sets)"}
+    of_points: dict[str, np.ndarray | None] = {titles[kind]: label for kind, label in predicted.items()}
+    of_points |= {"prediction (network)": prediction, "ground truth": truth}
+    drawn = [(name, label[shown]) for name, label in of_points.items() if label is not None]
+    panels += [(name, view.draw(colors[label])) for name, label in drawn]
+    used = np.unique(np.concatenate([label for _, label in drawn]))
     legend = [(cache.classes[index] if index < len(cache.classes) else "none", colors[index]) for index in used]
     return picture.sheet(panels, legend, columns={4: 2, 7: 4}.get(len(panels), 3))

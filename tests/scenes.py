@@ -38,8 +38,7 @@ def arrays(seed=0, n=7, views=(3, 0, 4), with_optional=True):
         "points/spread": rng.choice([0, 1, 2, 255], n).astype("u1"),
     }
     found["points/intensity"] = (np.arange(n) * 7 + seed).astype("u1")
-    found["points/sweep"] = (np.arange(n) % 2).astype("u1")
-    found["points/valid"] = np.isin(np.arange(n), found["pairs/point"]).astype("u1")
+    found["points/sweep"], found["points/valid"] = np.zeros(n, "u1"), np.ones(n, "u1")
     if not with_optional:
         for name in OPTIONAL:
             del found[name]
@@ -47,8 +46,12 @@ def arrays(seed=0, n=7, views=(3, 0, 4), with_optional=True):
 
 
 def key_frame(seed=0, **how):
-    """The arrays of a scene that a LiDAR saw: without colour and normals."""
+    """The arrays of a scene that a LiDAR saw: without colour and normals; every other point is of an earlier sweep, and
+    those that no camera sees take no part."""
     found = arrays(seed, **how)
+    n = len(found["points/xyz"])
+    found["points/sweep"] = (np.arange(n) % 2).astype("u1")
+    found["points/valid"] = np.isin(np.arange(n), found["pairs/point"]).astype("u1")
     del found["points/rgb"], found["points/normal"]
     return found
 

@@ -17,7 +17,8 @@ from hicl.clouds import Cloud, read_cloud, write_ply
 from hicl.errors import HiclError
 from hicl.pipeline.classes import ClassList, parse_classes
 from hicl.pipeline.teacher.choice import MINIATURE, TeacherConfig
-from hicl.predict import embed, embed_query, load_model, predict_file, search_file, sets_of
+from hicl.predict import embed, embed_query, load_model, predict_file, search_file
+from hicl.scans import sets_of
 from hicl.train import checkpoint, network
 from hicl.train.config import load
 

@@ -80,13 +80,13 @@ def feature_map(
     features, labels, truth = [], [], True
     for name in scene_ids:
         scene = cache.scene(name)
-        cloud = scene.read("points/xyz"), scene.read("points/rgb")
-        voxel_features, voxel_of_point = model.features(*cloud)
+        xyz, values, _, place = model.read(scene)
+        voxel_features, voxel_of_point = model.features(xyz, values)
         truth = truth and scene.has("points/label")
-        label = scene.read("points/label") if scene.has("points/label") else model.predict(*cloud).label
+        label = scene.read("points/label") if scene.has("points/label") else model.predict(xyz, values).label[place]
         known = np.flatnonzero(label != 255)
         chosen = rng.choice(known, min(points, len(known)), replace=False)
-        features.append(voxel_features[voxel_of_point[chosen]])
+        features.append(voxel_features[voxel_of_point[place[chosen]]])
         labels.append(label[chosen])
     panels = [
         (scene_ids[0], features[0], labels[0]),

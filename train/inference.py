@@ -126,9 +126,7 @@ class Model:
         valid = scene.read("points/valid").astype(bool)
         if not valid.any():
             raise HiclError(f"{scene.path}: no valid point, so there is nothing to go by")
-        nearest = np.cumsum(valid) - 1  # the number of each valid point among them
-        nearest[~valid] = cKDTree(xyz[valid]).query(xyz[~valid])[1]
-        return xyz[valid], values[valid], sets[valid], nearest
+        return xyz[valid], values[valid], sets[valid], nearest_of(xyz, valid)
 
     def similarity(self, xyz: np.ndarray, values: np.ndarray, query: np.ndarray) -> np.ndarray:
         """Cosine of each point's feature with a text [d] of unit length: float32 [N]. Arguments as of `predict`."""
@@ -200,6 +198,14 @@ class Model:
                 part = own_rows[start : start + step]
                 yield rows[part], hidden[torch.from_numpy(part)]
             del hidden  # before the next box needs as much
+
+
+def nearest_of(xyz: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """int [N]: the place among the valid points of each point itself, or of one that isn't valid of the nearest valid
+    one. xyz: float32 [N, 3]; valid: bool [N], not all False."""
+    nearest = np.cumsum(valid) - 1
+    nearest[~valid] = cKDTree(xyz[valid]).query(xyz[~valid])[1]
+    return nearest
 
 
 def boxes(coords: np.ndarray, most: int, reach: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -21,13 +21,17 @@ from hicl.commands.options import (
 )
 from hicl.errors import HiclError
 
-Scan = Annotated[Path, typer.Argument(help="A coloured mesh or cloud, .ply, in metres.")]
+Scan = Annotated[
+    Path, typer.Argument(help="A coloured mesh or cloud, .ply, in metres; or a sweep of nuScenes' LiDAR, .pcd.bin.")
+]
 
 
 def predict(
     scan: Scan,
     model: Model,
-    out: PlyOut,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The .ply to write; of a sweep also .npy, or .bin as lidarseg's.")
+    ],
     classes: Annotated[
         str | None, typer.Option(help="Names behind commas, or a file with a class a line. [default: the model's]")
     ] = None,

@@ -11,10 +11,10 @@ from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.cache.store import is_url
-from hicl.clouds import label_names, near_zero, read_cloud
+from hicl.clouds import label_names, near_zero
 from hicl.errors import HiclError
 from hicl.pipeline.picture import class_colors, heat, set_colors
-from hicl.upright import axis, upright
+from hicl.upright import axis
 from hicl.viewer.cameras import View, read_images, views_of
 
 if TYPE_CHECKING:
@@ -124,11 +124,13 @@ def load(
     path = Path(path)
     if not path.exists():
         raise HiclError(f"{path}: no such file or folder; give a cache of `hicl preprocess`, or a .ply")
-    if path.suffix.lower() != ".ply":
-        raise HiclError(f"{path}: neither a cache's folder nor a .ply")
+    if path.suffix.lower() not in (".ply", ".bin"):
+        raise HiclError(f"{path}: neither a cache's folder nor a .ply, nor a sweep's .pcd.bin")
     for option, given in (("--scene", scene_id), ("--root", root)):
         if given is not None:
-            raise HiclError(f"{path}: {option} goes with a cache, not with a .ply; give the cache the points came from")
+            raise HiclError(f"{path}: {option} goes with a cache, not with a file; give the cache the points came from")
+    if path.suffix.lower() == ".bin":
+        return of_sweep(path, model, up, scale, teacher, pool)
     return of_ply(path, model, up, scale, teacher, pool)
 
 
@@ -142,7 +144,7 @@ def of_cache(
     pool: "Pool" = "sets",
 ) -> Cloud:
     """A cache's scene: colours, labels before and after the vote, sets, truth and prediction where there are any."""
-    from hicl.pipeline.report import point_labels, truth_map
+    from hicl.pipeline.report import point_labels, seen_colors, truth_map
 
     cache = open_cache(path)
     ids = cache.scene_ids()
@@ -154,7 +156,8 @@ def of_cache(
     if len(xyz) == 0:
         raise HiclError(f"{scene.path}: no points, so there is nothing to see; look at the scan it was made from")
     classes = dict(enumerate(cache.classes))
-    layers = {"colours": Layer(scene.read("points/rgb"))}
+    name, colors = seen_colors(scene)
+    layers = {name: Layer(colors)}
     for kind, label in point_labels(scene)[0].items():
         layers[f"{kind} labels"] = class_layer(label, classes)
     layers["sets"] = set_layer(scene.read("sets/id"))
@@ -215,22 +218,52 @@ def of_ply(
         layers["similarity"] = Layer(heat(vertex["similarity"]), note="dark to bright: little to much alike")
     search = None
     if model is not None:
-        from hicl.predict import embed_query, sets_of
-
-        cloud = read_cloud(path, model.voxel_size, scale)  # checks the unit and that there are colours
-        turned = upright(cloud.xyz, up or "z")
-        sets = sets_of(cloud) if pool == "sets" else None
-        label = model.predict(turned, cloud.rgb, sets=sets).label
-        layers["prediction"] = class_layer(label, dict(enumerate(model.classes)))
-
-        def search(text: str) -> np.ndarray:
-            return model.similarity(turned, cloud.rgb, embed_query(model, text, *teacher))
-
+        layers["prediction"], search = _answers(path, model, up, scale, teacher, pool)
     if not layers:
         height = xyz @ upward
         said = f"height, {height.min():.2f} to {height.max():.2f} m: the file has neither colours nor labels"
         layers["height"] = Layer(heat(height), note=said)
     return Cloud(path.name, xyz, layers, upward, _AHEAD, np.arange(len(xyz)), similarity=search)
+
+
+def of_sweep(
+    path: Path,
+    model: "Model | None",
+    up: str | None,
+    scale: float | None = None,
+    teacher: tuple[str | None, str | None] = (None, None),
+    pool: "Pool" = "sets",
+) -> Cloud:
+    """A LiDAR's sweep: intensity and prediction. Points without a finite place are at 0 0 0."""
+    from hicl.pipeline.datasets.nuscenes_points import read_sweep, taking_part
+
+    rows = read_sweep(path)
+    xyz = np.where(taking_part(rows)[0][:, None], rows[:, :3], 0)
+    layers, search = {"intensity": Layer(heat(rows[:, 3]))}, None
+    if model is not None:
+        layers["prediction"], search = _answers(path, model, up, scale, teacher, pool)
+    return Cloud(path.name, xyz, layers, axis(up or "z"), _AHEAD, np.arange(len(xyz)), similarity=search)
+
+
+def _answers(
+    path: Path,
+    model: "Model",
+    up: str | None,
+    scale: float | None,
+    teacher: tuple[str | None, str | None],
+    pool: "Pool",
+) -> tuple[Layer, Similarity]:
+    """What a model says of a file's points, and how much they are like a text."""
+    from hicl.predict import embed_query
+    from hicl.scans import read_scan
+
+    given = read_scan(path, model, scale, up)
+    label = model.predict(given.xyz, given.values, sets=given.sets() if pool == "sets" else None).label[given.place]
+
+    def search(text: str) -> np.ndarray:
+        return model.similarity(given.xyz, given.values, embed_query(model, text, *teacher))[given.place]
+
+    return class_layer(label, dict(enumerate(model.classes))), search
 
 
 def class_layer(label: np.ndarray, names: dict[int, str]) -> Layer:

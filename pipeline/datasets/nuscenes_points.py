@@ -51,6 +51,15 @@ def read_sweep(path: Path) -> np.ndarray:
     return np.frombuffer(content, "<f4").reshape(-1, 5)
 
 
+def taking_part(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(bool [N], whose place is finite and not absurdly far; of those, what is neither the car itself nor no return).
+
+    rows: as of `read_sweep`.
+    """
+    near = (np.abs(rows[:, :3]) < _FARTHEST / 2).all(axis=1)  # and finite
+    return near, near & (np.abs(rows[:, :2]) >= EGO_BOX).any(axis=1)
+
+
 def read_labels(path: Path, n_points: int, to_class: np.ndarray) -> np.ndarray:
     """uint8 [N] places in `CLASSES`, 255 = none. to_class: as of `nuscenes_classes.to_classes`. Raises `HiclError`."""
     content = _content(path)
@@ -84,8 +93,7 @@ def key_frame_points(
     parts += [(age, shot, read_sweep(root / shot.file)) for age, shot in enumerate(earlier, 1)]
     xyz, intensity, ages, valid = [], [], [], []
     for age, shot, rows in parts:
-        near = (np.abs(rows[:, :3]) < _FARTHEST / 2).all(axis=1)  # and finite
-        usable = near & (np.abs(rows[:, :2]) >= EGO_BOX).any(axis=1)
+        near, usable = taking_part(rows)
         if age:
             rows, near, usable = rows[usable], near[usable], usable[usable]
         turn = to_frame_of(key, shot)

@@ -1,0 +1,100 @@
+"""A file for a trained network, a coloured PLY or a sweep of a LiDAR, and whose answer each of its points gets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hicl.clouds import Cloud, label_names, read_cloud
+from hicl.errors import HiclError
+from hicl.pipeline import stages
+from hicl.pipeline.config import PreprocessConfig
+from hicl.pipeline.datasets.nuscenes_points import read_sweep, taking_part
+from hicl.pipeline.datasets.scene import Points, Sweep
+from hicl.pipeline.picture import heat
+from hicl.train.inference import Model, nearest_of
+from hicl.upright import lying_axis, upright
+
+
+@dataclass(frozen=True)
+class Scan:
+    """cloud: all points of the file, as they lie there. xyz, values: of the M points that a network is given, z up and
+    as `Model.predict` takes them. place: int [N], whose answer a point gets: its own, or of one that takes no part the
+    nearest one's. sets: makes their geometric sets, int32 [M]. doubts: what a user should know, a line each.
+    """
+
+    cloud: Cloud
+    xyz: np.ndarray
+    values: np.ndarray
+    place: np.ndarray
+    sets: Callable[[], np.ndarray]
+    doubts: list[str]
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a file is a sweep as nuScenes writes it, by its name."""
+    return path.suffix.lower() == ".bin"
+
+
+def read_scan(path: Path, model: Model, scale: float | None = None, up: str | None = None) -> Scan:
+    """What a model needs of a file. scale: as of `read_cloud`. up: its axis that points upwards, like y or -z; None: z,
+    with a doubt where that seems wrong.
+
+    Raises `HiclError` for a file that can't be used, or holds not what the model reads.
+    """
+    reads = model.stream.features
+    if is_sweep(path):
+        if reads != "intensity":
+            raise HiclError(f"{path}: a LiDAR's sweep, and the model reads colours; take one trained on key frames")
+        if scale is not None:
+            raise HiclError(f"{path}: --scale goes with a .ply; a sweep is in metres")
+        return _sweep(path, up)
+    if reads != "colour":
+        raise HiclError(f"{path}: the model reads the {reads} of a LiDAR's sweep: give it a .pcd.bin")
+    cloud = read_cloud(path, model.voxel_size, scale)
+    doubts = []
+    if label_names(path):
+        doubts.append(f"{path} was written by hicl: its colours are those of classes, not what a camera saw")
+    if cloud.left_out:
+        doubts.append(f"{cloud.left_out:,} points without finite coordinates are left out")
+    turned = upright(cloud.xyz, up or "z")
+    doubts += _lying(cloud.xyz, up)
+    return Scan(cloud, turned, cloud.rgb, np.arange(len(turned)), lambda: sets_of(cloud), doubts)
+
+
+def _sweep(path: Path, up: str | None) -> Scan:
+    """nuScenes' own: z is up, and what lies next to the sensor is the car, or no return."""
+    rows = read_sweep(path)
+    near, usable = taking_part(rows)
+    if not usable.any():
+        raise HiclError(f"{path}: no point that is finite and not of the car itself")
+    xyz = np.where(near[:, None], rows[:, :3], 0)
+    intensity = np.clip(np.rint(np.nan_to_num(rows[:, 3])), 0, 255).astype(np.uint8)
+    cloud = Cloud(rows[:, :3], heat(intensity.astype(float)))
+    sweep = Sweep(xyz, intensity, usable, None, None, np.zeros(3))
+
+    def sets() -> np.ndarray:
+        return stages.make_sweep_sets(sweep, PreprocessConfig())["sets/id"][usable]
+
+    turned, doubts = upright(xyz, up or "z"), _lying(xyz[usable], up)
+    if (~near).any():
+        doubts.append(
+            f"{(~near).sum():,} points have no finite place; their class is that of the nearest to the sensor"
+        )
+    return Scan(cloud, turned[usable], intensity[usable], nearest_of(turned, usable), sets, doubts)
+
+
+def sets_of(cloud: Cloud) -> np.ndarray:
+    """The geometric sets of a scan, by its faces if it has some, as `hicl preprocess` makes them: int32 [N], from 0."""
+    return stages.sets_of(Points(cloud.xyz, cloud.rgb, cloud.faces), PreprocessConfig())
+
+
+def _lying(xyz: np.ndarray, up: str | None) -> list[str]:
+    lying = lying_axis(xyz) if up is None else None
+    if not lying:
+        return []
+    return [
+        f"is {lying} up? the floor seems to lie across it, and the network takes z to be up: give --up {lying} or "
+        f"-{lying}, or --up z if all is well"
+    ]
