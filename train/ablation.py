@@ -31,7 +31,10 @@ _TITLES = {
     "pooled": "pooled in the scan's sets",
     "ensemble": "pooled, with the labels of the scored scans' images, which the rows above don't have",
 }
-PAPER_NOTE = "Paper: ScanNet val, CLIP ViT-B/16, Table 2 of HICL (CVPR 2024)."
+PAPER_NOTES = {
+    "ScanNet": "Paper: ScanNet val, CLIP ViT-B/16, Table 2 of HICL (CVPR 2024).",
+    "nuScenes": "Paper: nuScenes val, CLIP ViT-B/16, Table 1 of HICL (CVPR 2024), which has no ablation there.",
+}
 
 
 def table2(
@@ -208,7 +211,7 @@ def _collect(
             "accuracy": [score["accuracy"] for score in scores],
             "iou": [score["iou"] for score in scores],
             "minutes": [minutes(run) for run in runs],
-            "paper": about.paper,
+            "paper": about.paper_nuscenes if _papers(cache.dataset) == "nuScenes" else about.paper,
         } | {name: _mean(found) for name, found in readings.items()}
     return {
         "experiments": table,
@@ -234,7 +237,8 @@ def markdown(results: dict) -> str:
     n = len(results["seeds"])
     what = f"mean of {n} seeds ± standard deviation" if n > 1 else f"seed {results['seeds'][0]}"
     lines = [
-        f"Ours: {results['dataset']}, preset `{results['preset']}`, {what}; mIoU in percent. {PAPER_NOTE}",
+        f"Ours: {results['dataset']}, preset `{results['preset']}`, {what}; mIoU in percent."
+        f" {PAPER_NOTES[_papers(results['dataset'])]}",
         "",
         "| experiment | | paper | step | ours | step | training, minutes |",
         "|---|---|---:|---:|---:|---:|---:|",
@@ -269,6 +273,11 @@ def markdown(results: dict) -> str:
     return "\n".join([*lines, ""])
 
 
+def _papers(dataset: str) -> str:
+    """The data set of the paper that a cache's is to be compared with."""
+    return "nuScenes" if dataset == "nuscenes" else "ScanNet"
+
+
 def _spread(row: dict) -> str:
     return f"{row['mean']:.2f}" + ("" if row["spread"] is None else f" ± {row['spread']:.2f}")
 
@@ -288,7 +297,7 @@ def picture(results: dict, path: Path) -> bool:
     rows = {name: row for name, row in results["experiments"].items() if row["mean"] is not None}
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     paper = {name: row["paper"] for name, row in rows.items() if row["paper"] is not None}
-    axes.plot(list(paper), list(paper.values()), "o--", color="0.5", label="paper, ScanNet")
+    axes.plot(list(paper), list(paper.values()), "o--", color="0.5", label=f"paper, {_papers(results['dataset'])}")
     axes.errorbar(
         list(rows),
         [row["mean"] for row in rows.values()],

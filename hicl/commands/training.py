@@ -8,7 +8,13 @@ import typer
 from hicl.commands.options import Cache, Device, Ensemble, Model, Pool, chosen, pooling
 from hicl.errors import HiclError
 
-Preset = Annotated[str | None, typer.Option(help="miniature (default) or scannet, the paper's.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="miniature; street, its like for streets; scannet or nuscenes, the paper's. [default: miniature; for a"
+        " cache of nuScenes nuscenes, and street for one of the miniature's streets]"
+    ),
+]
 File = Annotated[Path | None, typer.Option("--config", help="TOML file with any of the settings.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs; the phases keep their proportions.")]
 Batch = Annotated[int | None, typer.Option(help="Scenes a step, over all processes.")]
@@ -30,6 +36,22 @@ def _overrides(settings: list[str] | None, **options: Any) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             values[key.strip()] = text.strip()  # a word without quotes
     return values
+
+
+def _suited(preset: str | None, cache: str) -> str:
+    """The preset that was asked for, or else the one that suits a cache."""
+    from hicl.cache.opening import open_cache
+    from hicl.pipeline.teacher.choice import same_teacher
+
+    if preset is not None:
+        return preset
+    opened = open_cache(cache)
+    if opened.dataset != "nuscenes":
+        return "miniature"
+    try:
+        return "street" if same_teacher(opened.teacher, cache).clip.startswith("hicl-") else "nuscenes"
+    except HiclError:  # a teacher from files, or none
+        return "nuscenes"
 
 
 def train(
@@ -66,7 +88,7 @@ def train(
     )
     if config is not None:
         options.pop("preset", None)
-    settled = configs.load(preset or "miniature", config, options)
+    settled = configs.load(_suited(preset, cache), config, options)
     out = out or Path("work") / f"{settled.experiment}-seed{settled.seed}"
 
     from hicl.commands import following
@@ -146,7 +168,7 @@ def table2(
     from hicl.train import config as configs
 
     options = _overrides(settings, schedule__epochs=epochs, schedule__batch=batch)
-    settled = configs.load(preset or "miniature", config, options)
+    settled = configs.load(_suited(preset, cache), config, options)
     wanted = [chosen("--exp", name.upper(), *configs.EXPERIMENTS) for name in exp or configs.EXPERIMENTS]
     experiments = tuple(name for name in configs.EXPERIMENTS if name in wanted)
     results = ablation.table2(cache, settled, out, list(range(seeds)), experiments, jobs, device, typer.echo)

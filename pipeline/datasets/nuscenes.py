@@ -28,7 +28,6 @@ from hicl.pipeline.datasets.scene import Camera, Group, Source, Sweep
 from hicl.pipeline.teacher.choice import MINIATURE
 from hicl.read import read_json
 
-TRAINING = ("--preset", "nuscenes")
 _POINTS_A_SWEEP = 35_000
 
 
