@@ -96,11 +96,13 @@ def make_cache(
     seed: int = 0,
     edit=None,
     classes: tuple[str, ...] = CLASSES,
+    dataset: str = "synthetic",
+    teacher: dict | None = None,
     **kwargs,
 ) -> Path:
     """A cache of `train` + `val` rooms; `edit(name, arrays)` may change a scene's arrays before they are written."""
-    with CacheWriter(path, "synthetic") as writer:
-        writer.set_text(classes, text_embedding(width), "text-1", {})
+    with CacheWriter(path, dataset) as writer:
+        writer.set_text(classes, text_embedding(width), "text-1", {} if teacher is None else {"teacher": teacher})
         touched = {}
         for i in range(train + val):
             split = "train" if i < train else "val"
