@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hicl.cache.reader import SceneReader
-from hicl.train.pooling import DOUBT, set_votes
+from hicl.train.pooling import DOUBT, image_labels
 
 if TYPE_CHECKING:  # which brings spconv along
     from hicl.train.inference import Model
@@ -25,23 +25,18 @@ def classes_of(model: "Model", scene: SceneReader, pool: Pool = "none", ensemble
     Args:
         model: whose classes are those of the scene's cache.
         pool: "sets" averages the network's log-probabilities over each geometric set (`pooling.set_means`).
-        ensemble: how the network's probabilities are joined with those of the scene's own pseudo-labels, by `together`;
-            "none" asks the network alone.
+        ensemble: how the network's probabilities are joined with what the scene's images say (`pooling.image_labels`),
+            by `together`; "none" asks the network alone.
     """
     xyz, values, sets, place = model.read(scene)
     groups = sets if pool == "sets" else None
     if ensemble == "none":
         return model.predict(xyz, values, sets=groups).label[place]
     network, every = model.probabilities(xyz, values, groups), scene.read("sets/id")
-    of_pair = every[scene.read("pairs/point")]
-    votes = set_votes(scene.read("pairs/raw"), of_pair, int(every.max()) + 1, network.shape[1])
-    joined = together(network, label_shares(votes)[sets], ensemble)
-    return joined.argmax(axis=1).astype(np.uint16)[place]
-
-
-def label_shares(votes: np.ndarray) -> np.ndarray:
-    """Votes [K, C] as shares of their row, float32; 0 in a row without votes."""
-    return (votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+    spread = scene.read("points/spread") if scene.has("points/spread") else None
+    raw, of_pair = scene.read("pairs/raw"), every[scene.read("pairs/point")]
+    images = image_labels(raw, of_pair, every, spread, network.shape[1])
+    return together(network, images[sets], ensemble).argmax(axis=1).astype(np.uint16)[place]
 
 
 def together(network: np.ndarray, images: np.ndarray, ensemble: Ensemble) -> np.ndarray:

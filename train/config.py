@@ -111,9 +111,9 @@ class LossConfig:
 class RecipeConfig:
     """What experiment VI adds to V, a switch or weight a part; I to V ignore it."""
 
-    spread: bool = setting(True, "Every voxel, seen or not, learns the shares of its set's labels in all images")
+    spread: bool = setting(True, "Every voxel, seen or not, learns what all images say of its set")
     balance: float = setting(
-        0.5,
+        0.8,
         "Power of the classes' frequencies among the labels that L_ce and L̂_ce take out of the scores; 0: off",
         least=0,
     )

@@ -45,7 +45,7 @@ def train(
         torch.set_num_threads(config.threads)
     experiment = EXPERIMENTS[config.experiment]
     source = stream.make_source(
-        cache, experiment.labels, config.heads, config.seed, config.stream, votes=experiment.recipe
+        cache, experiment.labels, config.heads, config.seed, config.stream, said=experiment.recipe
     )
     epochs = config.schedule.epochs
     steps = stream.plan(len(source.scenes), config.schedule.batch, config.seed, epochs, group.rank, group.world)

@@ -1,4 +1,4 @@
-"""One answer a geometric set: the mean over its points of the network's log-probabilities, and the images' votes.
+"""One answer a geometric set: the mean over its points of the network's log-probabilities, and what images say of it.
 
 A score is the inner product of a feature with a text, and the log-softmax of a point's scores takes the same number off
 all of them. So the mean of log-probabilities over points is, but for one number a set, the score of the mean feature:
@@ -12,7 +12,7 @@ import torch
 
 from hicl.cache.schema import NO_LABEL
 
-# What every class has beside its share of the images' votes, where those are multiplied with a network's probabilities.
+# What every class has beside what the images give it, where that is multiplied with a network's probabilities.
 DOUBT = 0.02
 
 
@@ -56,11 +56,31 @@ def set_means(
     return (sums / points.clamp(min=1)[:, None]).float()
 
 
-def set_votes(label: np.ndarray, set_of_pair: np.ndarray, n_sets: int, n_classes: int) -> np.ndarray:
-    """How often the pairs of each set, of all images, name each class: int32 [n_sets, n_classes].
+def image_labels(
+    label: np.ndarray, set_of_pair: np.ndarray, sets: np.ndarray, spread: np.ndarray | None, n_classes: int
+) -> np.ndarray:
+    """What all images say of each set, in probabilities: half its pairs' labels by their shares, half its spread label.
 
-    label: uint8 [P], 255 = none. set_of_pair: int [P].
+    The spread label is the class that all images together think best, and more often right than the largest share; the
+    shares say how much there is to doubt.
+
+    Args:
+        label: uint8 [P], pairs/raw, 255 = none. set_of_pair: int [P]. sets: int [N].
+        spread: uint8 [N], points/spread, the same for all points of a set, 255 = none; None in a cache without: shares
+            alone.
+
+    Returns:
+        float32 [K, n_classes], rows that add up to 1, or 0 where no pair of the set has a label.
     """
-    known = label != NO_LABEL
+    n_sets, known = int(sets.max()) + 1, label != NO_LABEL
     cells = set_of_pair[known].astype(np.int64) * n_classes + label[known]
-    return np.bincount(cells, minlength=n_sets * n_classes).reshape(n_sets, n_classes).astype(np.int32)
+    votes = np.bincount(cells, minlength=n_sets * n_classes).reshape(n_sets, n_classes)
+    total = votes.sum(axis=1)
+    shares = (votes / np.maximum(total, 1)[:, None]).astype(np.float32)
+    if spread is not None:
+        winner = np.full(n_sets, NO_LABEL)
+        winner[sets] = spread
+        labelled = np.flatnonzero((winner != NO_LABEL) & (total > 0))
+        shares[labelled] /= 2
+        shares[labelled, winner[labelled]] += 0.5
+    return shares

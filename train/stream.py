@@ -32,7 +32,7 @@ from hicl.train.kernels import (
     voxelise,
     warm_up,
 )
-from hicl.train.pooling import set_votes
+from hicl.train.pooling import image_labels
 from hicl.train.tokens import sample_tokens
 
 
@@ -42,9 +42,9 @@ class Batch:
 
     coords [V, 4] int32: scene, x, y, z. features [V, c] float32. histogram [V, C] int32: pairs of each class. sets [V]
     int32: the set of each voxel, counted in its scene. tokens [B, M] int64: rows of the sampled voxels. token_label
-    [B, M] int64, 255 = none. votes [S, C] int32: how often the pairs of each set name each class, in all images; the
-    scenes' sets one after another, `first_set` [B] int64 being the first of each. All 0 where the experiment has no use
-    for them. voxels: number of each scene. grid: extent of the sparse tensor. points: number of points behind the
+    [B, M] int64, 255 = none. said [S, C] float32: what the images say of each set (`pooling.image_labels`); the scenes'
+    sets one after another, `first_set` [B] int64 being the first of each. All 0 where the experiment has no use for it.
+    voxels: number of each scene. grid: extent of the sparse tensor. points: number of points behind the
     voxels. views: chosen of each scene.
     """
 
@@ -56,7 +56,7 @@ class Batch:
     sets: torch.Tensor
     tokens: torch.Tensor
     token_label: torch.Tensor
-    votes: torch.Tensor
+    said: torch.Tensor
     first_set: torch.Tensor
     voxels: list[int]
     grid: list[int]
@@ -74,7 +74,7 @@ class Batch:
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        names = ("coords", "features", "histogram", "sets", "tokens", "token_label", "votes", "first_set")
+        names = ("coords", "features", "histogram", "sets", "tokens", "token_label", "said", "first_set")
         changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
         return replace(self, **changed)
 
@@ -90,7 +90,7 @@ class Source:
     heads: HeadConfig
     seed: int
     config: StreamConfig
-    votes: bool = False  # whether batches are to have them
+    said: bool = False  # whether batches are to have it
 
 
 def make_source(
@@ -100,12 +100,12 @@ def make_source(
     seed: int,
     config: StreamConfig,
     split: str = "train",
-    votes: bool = False,
+    said: bool = False,
 ) -> Source:
     """The scenes of a split with their fingerprints. Raises HiclError where the cache has none."""
     scenes = tuple(cache.scene_ids(split))
     fingerprints = tuple(cache.fingerprints(scenes))
-    return Source(cache.path, scenes, fingerprints, labels, heads, seed, config, votes)
+    return Source(cache.path, scenes, fingerprints, labels, heads, seed, config, said)
 
 
 def split_fingerprint(cache: CacheReader, split: str) -> str:
@@ -163,8 +163,8 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         sets=torch.from_numpy(np.concatenate([p["sets"] for p in parts])),
         tokens=torch.from_numpy(np.stack([p["tokens"] + start[i] for i, p in enumerate(parts)])),
         token_label=torch.from_numpy(np.stack([p["token_label"] for p in parts])),
-        votes=torch.from_numpy(np.concatenate([p["votes"] for p in parts])),
-        first_set=torch.from_numpy(np.cumsum([0, *(len(p["votes"]) for p in parts[:-1])])),
+        said=torch.from_numpy(np.concatenate([p["said"] for p in parts])),
+        first_set=torch.from_numpy(np.cumsum([0, *(len(p["said"]) for p in parts[:-1])])),
         voxels=[len(p["coords"]) for p in parts],
         grid=grid_shape(coords[:, 1:]),
         points=sum(p["points"] for p in parts),
@@ -181,9 +181,10 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         raise HiclError(f"{source.cache}: scene {name} has no {read}; give --set stream.features={there}")
     arrays = ("points/xyz", read, "sets/id", "pairs/indptr", "pairs/point", f"pairs/{source.labels}")
     xyz, values, sets, indptr, point, label = (scene.read(array) for array in arrays)
-    votes = np.zeros((int(sets.max()) + 1, len(cache.classes)), np.int32)
-    if source.votes:
-        votes = set_votes(scene.read("pairs/refined"), sets[point], *votes.shape)
+    said = np.zeros((int(sets.max()) + 1, len(cache.classes)), np.float32)
+    if source.said:
+        spread = scene.read("points/spread") if scene.has("points/spread") else None
+        said = image_labels(scene.read("pairs/raw"), sets[point], sets, spread, len(cache.classes))
     if scene.has("points/valid"):
         xyz, values, sets, point = _valid_only(scene.read("points/valid"), xyz, values, sets, point)
     _unchanged(cache, source, number)
@@ -216,7 +217,7 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         "sets": sets[representative],
         "tokens": tokens,
         "token_label": token_label,
-        "votes": votes,
+        "said": said,
         "points": len(xyz),
         "views": views.tolist(),
     }

@@ -11,7 +11,7 @@ from hicl.cache.opening import open_cache
 from hicl.metrics import confusion
 from hicl.train import answers, evaluate, inference, network
 from hicl.train.config import load
-from hicl.train.pooling import set_means, set_votes
+from hicl.train.pooling import image_labels, set_means
 
 SMALL = load("miniature", None, {"model.stem": 4, "model.planes": [4] * 8})
 
@@ -72,10 +72,13 @@ def test_sets_that_do_not_fit_the_points_are_refused():
             model.predict(xyz, rgb, sets=sets)
 
 
-def test_shares_of_labels_are_counted_over_all_images():
-    label = np.array([2, 2, 1, 255, 0, 255], np.uint8)
-    found = answers.label_shares(set_votes(label, np.array([0, 0, 0, 0, 2, 3]), 4, 3))
+def test_what_images_say_is_half_shares_and_half_the_spread_label():
+    label, sets = np.array([2, 2, 1, 255, 0, 255], np.uint8), np.array([0, 0, 1, 2, 3])
+    of_pair = np.array([0, 0, 0, 0, 2, 3])
+    found = image_labels(label, of_pair, sets, None, 3)
     np.testing.assert_allclose(found, [[0, 1 / 3, 2 / 3], [0, 0, 0], [1, 0, 0], [0, 0, 0]])
+    found = image_labels(label, of_pair, sets, np.array([1, 1, 255, 0, 255], np.uint8), 3)
+    np.testing.assert_allclose(found, [[0, 2 / 3, 1 / 3], [0, 0, 0], [1, 0, 0], [0, 0, 0]])
 
 
 def test_the_surer_of_two_is_taken_or_their_mean():
@@ -108,10 +111,13 @@ def test_an_evaluation_counts_the_answers_that_the_definitions_give(cache, pool,
         if pool == "sets":
             logs = np.stack([logs[sets == k].mean(axis=0) for k in range(sets.max() + 1)])[sets]
         alone = np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
+        spread = scene.read("points/spread") if scene.has("points/spread") else None
         label = []
         for own, k in zip(alone, sets, strict=True):
             votes = np.bincount(raw[(sets[point] == k) & (raw != 255)], minlength=5)
             shares = votes / max(1, votes.sum())
+            if spread is not None and votes.any():
+                shares = (shares + np.eye(5)[spread[sets == k][0]]) / 2
             if ensemble == "average":
                 own = own + shares
             elif ensemble == "product":

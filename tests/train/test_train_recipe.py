@@ -91,14 +91,13 @@ def test_one_scene_has_no_other_to_be_like():
     assert total == 0 and count == 0 and (own.grad == 0).all()
 
 
-def test_labels_of_sets_by_votes_and_by_network_and_votes():
-    votes = torch.tensor([[3, 3, 0], [0, 0, 0], [0, 1, 3], [0, 0, 0]])
-    np.testing.assert_allclose(recipe.shares(votes), [[0.5, 0.5, 0], [0, 0, 0], [0, 0.25, 0.75], [0, 0, 0]])
+def test_labels_of_sets_by_images_and_network():
+    said = torch.tensor([[0.5, 0.5, 0], [0, 0, 0], [0, 0.25, 0.75], [0, 0, 0]])
     logits = torch.tensor([[0.0, 0.1, 0.0], [0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 1.0]])
-    found = recipe.joint(logits, votes).numpy()
-    for row, own, joined in zip(votes.numpy(), logits.numpy(), found, strict=True):
+    found = recipe.joint(logits, said).numpy()
+    for row, own, joined in zip(said.numpy(), logits.numpy(), found, strict=True):
         network = np.exp(own) / np.exp(own).sum()
-        expected = network * (row / max(1, row.sum()) + 0.02)
+        expected = network * (row + 0.02)
         np.testing.assert_allclose(joined, expected / expected.sum(), rtol=1e-5)
     assert found.argmax(axis=1).tolist() == [1, 0, 1, 2]
 
@@ -170,17 +169,25 @@ def cache(tmp_path_factory):
 def _learner(cache, **changes):
     config = load("miniature", None, TINY | {key.replace("__", "."): value for key, value in changes.items()})
     learner = Learner(config, torch.from_numpy(cache.text.copy()), distributed.start("cpu"))
-    source = stream.make_source(cache, "refined", config.heads, 0, config.stream, votes=True)
+    source = stream.make_source(cache, "refined", config.heads, 0, config.stream, said=True)
     return learner, source
 
 
-def _votes(scene, n_classes):
+def _said(scene, n_classes):
     """[K, C] by a loop over all pairs of all images."""
     sets, votes = scene.read("sets/id"), {}
-    for point, label in zip(scene.read("pairs/point"), scene.read("pairs/refined"), strict=True):
+    spread = scene.read("points/spread") if scene.has("points/spread") else None
+    for point, label in zip(scene.read("pairs/point"), scene.read("pairs/raw"), strict=True):
         if label != 255:
-            votes.setdefault(int(sets[point]), np.zeros(n_classes, int))[label] += 1
-    return np.stack([votes.get(k, np.zeros(n_classes, int)) for k in range(sets.max() + 1)])
+            votes.setdefault(int(sets[point]), np.zeros(n_classes))[label] += 1
+    said = []
+    for k in range(sets.max() + 1):
+        own = votes.get(k, np.zeros(n_classes))
+        own = own / max(1, own.sum())
+        if spread is not None and own.any():
+            own = (own + np.eye(n_classes)[spread[sets == k][0]]) / 2
+        said.append(own)
+    return np.stack(said)
 
 
 def _cross_entropy(logits, target):
@@ -205,11 +212,11 @@ def test_labels_come_from_all_images_and_later_from_the_average_too(cache, own_l
                 taught = average(batch.coords, batch.features, 2, batch.grid) @ learner.text.T
         target = np.zeros((len(scene), 5))
         for number, name in enumerate(batch.scenes):
-            for k, votes in enumerate(_votes(cache.scene(name), 5)):
+            for k, said in enumerate(_said(cache.scene(name), 5)):
                 rows = np.flatnonzero((scene == number) & (batch.sets.numpy() == k))
-                target[rows] = votes / max(1, votes.sum())
+                target[rows] = said
                 if epoch == 5 and own_labels and len(rows):
-                    joined = taught[rows].mean(dim=0).softmax(dim=0).numpy() * (target[rows[0]] + 0.02)
+                    joined = taught[rows].mean(dim=0).softmax(dim=0).numpy() * (said + 0.02)
                     target[rows] = joined / joined.sum()
         if balance:
             share = 0.99 * learner.objective.frequency.share.numpy() + 0.01 * target.sum(axis=0) / target.sum()
@@ -228,7 +235,7 @@ def test_with_every_part_off_it_is_experiment_five(cache):
     assert set(learner.modules) == set(plain.modules) == {"net", "intra", "inter"}
     for epoch in (0, 3, 5):
         batch = stream.make_batch(cache, source, epoch, [0, 3])
-        bare = dataclasses.replace(batch, votes=torch.zeros_like(batch.votes))
+        bare = dataclasses.replace(batch, said=torch.zeros_like(batch.said))
         assert learner.step(batch) == plain.step(bare)
 
 

@@ -47,10 +47,10 @@ class Recipe:
         if self.average is not None and batch.epoch >= self.average_epoch:
             taught = self._taught(batch, set_of_voxel)
         if taught is not None and config.own_labels:
-            of_set = joint(taught @ inputs.text.T, batch.votes)
+            of_set = joint(taught @ inputs.text.T, batch.said)
             inputs = dataclasses.replace(inputs, targets=of_set[set_of_voxel])
         elif config.spread:
-            inputs = dataclasses.replace(inputs, targets=shares(batch.votes)[set_of_voxel])
+            inputs = dataclasses.replace(inputs, targets=batch.said[set_of_voxel])
         if self.frequency is not None:
             labels = batch.histogram.float() if inputs.targets is None else inputs.targets
             found = self.frequency.updated(self.group.total(labels.sum(dim=0)))
@@ -59,7 +59,7 @@ class Recipe:
         if taught is not None and config.pull_weight:
             terms["pull"] = pull_distance(inputs.features, taught, set_of_voxel)
         if taught is not None and config.match_weight:
-            own = set_means(inputs.features, set_of_voxel, len(batch.votes))
+            own = set_means(inputs.features, set_of_voxel, len(batch.said))
             rows = set_of_voxel[batch.tokens]
             every = self.group.gather(taught[rows])
             place = self.group.rank * len(rows)
@@ -71,7 +71,7 @@ class Recipe:
         """[S, d]: the mean feature of each set, by the moving average."""
         assert self.average is not None
         features = self.average(batch.coords, batch.features, len(batch.scenes), batch.grid)
-        return set_means(features, set_of_voxel, len(batch.votes))
+        return set_means(features, set_of_voxel, len(batch.said))
 
     def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
         total = self.base.total(terms)
@@ -113,16 +113,10 @@ class Frequency(nn.Module):
         return self.share.clamp(min=1e-4)
 
 
-def shares(votes_SC: torch.Tensor) -> torch.Tensor:
-    """[S, C] float32: each row of votes as probabilities; 0 in a row without votes."""
-    return votes_SC / votes_SC.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-def joint(logits_SC: torch.Tensor, votes_SC: torch.Tensor) -> torch.Tensor:
+def joint(logits_SC: torch.Tensor, said_SC: torch.Tensor) -> torch.Tensor:
     """[S, C]: what images and a network say together, the product of their probabilities; each row adds up to 1.
 
-    Where no image shows a set, the network's own. The images' shares are raised by `DOUBT`, so that they rule no class
-    out.
+    Where no image shows a set, the network's own. What the images say is raised by `DOUBT`: they rule no class out.
     """
-    found = (shares(votes_SC) + DOUBT) * logits_SC.softmax(dim=1)
+    found = (said_SC + DOUBT) * logits_SC.softmax(dim=1)
     return found / found.sum(dim=1, keepdim=True)
