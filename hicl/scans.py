@@ -14,6 +14,7 @@ from hicl.pipeline.datasets.nuscenes_points import read_sweep, taking_part
 from hicl.pipeline.datasets.scene import Points, Sweep
 from hicl.pipeline.picture import heat
 from hicl.train.inference import Model, nearest_of
+from hicl.train.kernels import voxelise
 from hicl.upright import lying_axis, upright
 
 
@@ -87,7 +88,15 @@ def _sweep(path: Path, up: str | None) -> Scan:
 
 def sets_of(cloud: Cloud) -> np.ndarray:
     """The geometric sets of a scan, by its faces if it has some, as `hicl preprocess` makes them: int32 [N], from 0."""
-    return stages.sets_of(Points(cloud.xyz, cloud.rgb, cloud.faces), PreprocessConfig())
+    xyz, rgb, config = cloud.xyz, cloud.rgb, PreprocessConfig()
+    if cloud.faces is not None:
+        return stages.sets_of(Points(xyz, rgb, cloud.faces), config)
+    # Nearest neighbours reach no farther than a cloud is dense, and closer than this they tell noise from noise.
+    _, chosen, cell = voxelise(xyz, _SPACING)
+    return stages.sets_of(Points(xyz[chosen], rgb[chosen]), config)[cell]
+
+
+_SPACING = 0.02  # metres, about what lies between the vertices of ScanNet's meshes, for which the constants were chosen
 
 
 def _lying(xyz: np.ndarray, up: str | None) -> list[str]:

@@ -76,16 +76,18 @@ def main() -> None:
 
         cloud = building(args.points)
         coords = voxelise(cloud.xyz, model.voxel_size)[0]
-        sizes = [len(rows) for rows, _, _ in inference.boxes(coords, model.box_voxels)]
+        sizes = [len(rows) for rows, _, _ in inference.boxes(coords, model.box_voxels, model.net.REACH)]
         write_ply(folder / "scan.ply", cloud)
         print(f"{len(cloud.xyz):,} points, {len(coords):,} voxels, {len(sizes)} boxes of up to {max(sizes):,}")
         del cloud, coords
-        before, start = peak(), time.perf_counter()
-        print(predict_file(folder / "scan.ply", model, folder / "out.ply").splitlines()[0].split(": ", 1)[1])
-        print(
-            f"{time.perf_counter() - start:.0f} s on {torch.get_num_threads()} threads, file to file;"
-            f" {peak():.1f} GB at most ({before:.1f} GB before)"
-        )
+        for pool in ("none", "sets"):
+            before, start = peak(), time.perf_counter()
+            told = predict_file(folder / "scan.ply", model, folder / "out.ply", pool=pool).splitlines()[0]
+            seconds = time.perf_counter() - start
+            print(
+                f"--pool {pool}: {seconds:.1f} s on {torch.get_num_threads()} threads, file to file;"
+                f" {peak():.2f} GB at most ({before:.2f} GB before){told.split(':', 1)[1][:60]} …"
+            )
 
 
 if __name__ == "__main__":
