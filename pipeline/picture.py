@@ -127,6 +127,16 @@ def sheet(panels: list[tuple[str, Image.Image]], legend: list[tuple[str, tuple]]
     return image
 
 
+def stacked(sheets: list[Image.Image]) -> Image.Image:
+    """One below the other."""
+    image = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), "white")
+    top = 0
+    for sheet in sheets:
+        image.paste(sheet, (0, top))
+        top += sheet.height
+    return image
+
+
 def _legend(entries: list[tuple[str, tuple]], width: int) -> Image.Image:
     font = ImageFont.load_default(15)
     longest = max((font.getlength(name) for name, _ in entries), default=0)

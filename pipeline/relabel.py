@@ -55,7 +55,7 @@ def relabel(
     own_device = device if executor is None else "auto"  # GPUs may be the executor's alone
     checked_device(own_device)
     summary = Summary()
-    with CacheWriter(path, cache.dataset) as writer:
+    with CacheWriter(path, cache.dataset, cache.grouped) as writer:
         published, root = dict(writer.published()), writer.root or cache.root
         identity = _identity(published, root["text_fingerprint"], teacher)
         if identity is None:
@@ -82,7 +82,7 @@ def relabel(
                 frozenset({"labels"}),
                 identity,
                 device,
-                Extent(attributes["counts"]["frames"]),
+                Extent(sum(one["counts"]["frames"] for one in attributes.get("items", [attributes]))),
             )
             split = attributes["split"]
             cached: Any = _Cached(scene)  # all that the stage of labels asks for

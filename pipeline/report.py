@@ -28,7 +28,12 @@ _TITLES = ("raw", "refined", "spread", "ceiling of the sets")
 
 
 def labels(
-    cache_path: str | Path, split: str | None, json_file: Path | None, picture: Path | None, scene: str | None
+    cache_path: str | Path,
+    split: str | None,
+    json_file: Path | None,
+    picture: Path | None,
+    scene: str | None,
+    root: Path | None = None,
 ) -> str:
     """The report as text; the numbers and a picture of one scene into files where asked for. Raises `HiclError`."""
     if picture is not None and picture.suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -42,7 +47,7 @@ def labels(
         with replacing(json_file) as temporary:
             temporary.write_text(json.dumps(numbers, indent=2) + "\n")
     if picture is not None:
-        drawn = draw(cache, cache.scene(scene or ids[0]))
+        drawn = draw(cache, cache.scene(scene or ids[0]), root=root)
         with replacing(picture) as temporary:
             drawn.save(temporary)
     return table(cache, numbers)
@@ -54,6 +59,7 @@ def measure(cache: CacheReader, ids: list[str]) -> dict:
     n_classes = len(cache.classes)
     to_prompted = truth_map(cache)
     totals = dict.fromkeys(("points", "pairs", "sets", "with_label", "with_truth", "with_both", "changed"), 0)
+    totals |= dict.fromkeys(("hidden", "taking_part", "voted", "helped", "hurt"), 0)
     matrices: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((n_classes, n_classes + 1), np.int64))
     shares: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(n_classes, np.int64))
     spread = True
@@ -66,6 +72,8 @@ def measure(cache: CacheReader, ids: list[str]) -> dict:
         totals["sets"] += scene.attributes["counts"]["sets"]
         totals["with_label"] += int(seen.sum())
         totals["changed"] += int((scene.read("pairs/raw") != scene.read("pairs/refined")).sum())
+        totals["hidden"] += scene.attributes.get("hidden", 0)
+        totals["taking_part"] += int(scene.read("points/valid").sum()) if scene.has("points/valid") else len(seen)
         for kind, label in predicted.items():
             shares[kind] += np.bincount(label, minlength=256)[:n_classes]
         spread = spread and "spread" in predicted
@@ -73,6 +81,8 @@ def measure(cache: CacheReader, ids: list[str]) -> dict:
             continue
         totals["with_truth"] += int((truth != NO_LABEL).sum())
         totals["with_both"] += int((seen & (truth != NO_LABEL)).sum())
+        for name, count in votes(scene, truth).items():
+            totals[name] += count
         predicted["ceiling"] = set_ceiling(truth, scene.read("sets/id"))
         for kind, label in predicted.items():
             for where, part in (("", seen), ("_unseen", ~seen), ("_all", slice(None))):
@@ -81,12 +91,26 @@ def measure(cache: CacheReader, ids: list[str]) -> dict:
         shares.pop("spread", None)
         matrices = {kind: matrix for kind, matrix in matrices.items() if not kind.startswith("spread")}
     result = {"dataset": cache.dataset, "scenes": len(ids), "classes": list(cache.classes), **totals}
-    result["coverage"] = 100 * totals["with_label"] / max(totals["points"], 1)
+    result["coverage"] = 100 * totals["with_label"] / max(totals["taking_part"], 1)
     result["share"] = {kind: (100 * share / max(share.sum(), 1)).tolist() for kind, share in shares.items()}
     if totals["with_both"]:
         result["coverage_of_truth"] = 100 * totals["with_both"] / totals["with_truth"]
         result |= {kind: scores(matrix) for kind, matrix in matrices.items()}
     return result
+
+
+def votes(scene: SceneReader, truth: np.ndarray) -> dict[str, int]:
+    """Sets as images show them, of which the truth (u1 [N], 255 = none) of a pair is known: how many there are, and in
+    how many the vote left more pairs right than before, and fewer. (HICL, Fig. 5: where most labels of a set are wrong,
+    the vote makes them wrong together.)"""
+    indptr, point = scene.read("pairs/indptr"), scene.read("pairs/point")
+    known = truth[point] != NO_LABEL
+    view = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[known]
+    group = view * scene.attributes["counts"]["sets"] + scene.read("sets/id")[point[known]]
+    _, group = np.unique(group, return_inverse=True)
+    right = {kind: (scene.read(f"pairs/{kind}")[known] == truth[point[known]]) for kind in ("raw", "refined")}
+    gain = np.bincount(group, right["refined"].astype(float) - right["raw"])
+    return {"voted": len(gain), "helped": int((gain > 0).sum()), "hurt": int((gain < 0).sum())}
 
 
 def truth_map(cache: CacheReader) -> np.ndarray | None:
@@ -140,6 +164,9 @@ def table(cache: CacheReader, numbers: dict) -> str:
         f"  {numbers['points']:,} points in {numbers['sets']:,} sets, coverage {numbers['coverage']:.1f} %; "
         f"{numbers['pairs']:,} pairs, {100 * numbers['changed'] / max(numbers['pairs'], 1):.1f} % changed by the vote"
     )
+    if numbers["hidden"]:
+        share = 100 * numbers["hidden"] / (numbers["hidden"] + numbers["pairs"])
+        lines.append(f"  {numbers['hidden']:,} pairs more, {share:.1f} %, were left out: other points hide them")
     width = max(len(name) for name in (*cache.classes, "accuracy, unseen")) + 2
     kinds = [kind for kind in KINDS if kind in numbers["share"] or kind in numbers]
     titles = [_TITLES[KINDS.index(kind)] for kind in kinds]
@@ -167,15 +194,23 @@ def table(cache: CacheReader, numbers: dict) -> str:
     for measured, name in (("miou", "mIoU"), ("accuracy", "accuracy")):
         for where, suffix in ((", seen", ""), (", unseen", "_unseen"), (", all", "_all")):
             lines.append(row(name + where, [numbers[kind + suffix][measured] for kind in kinds]))
+    helped, hurt = (100 * numbers[name] / max(numbers["voted"], 1) for name in ("helped", "hurt"))
+    lines.append(
+        f"  the vote: of {numbers['voted']:,} sets as images show them, it left {helped:.1f} % with more labels right, "
+        f"{hurt:.1f} % with fewer"
+    )
     if numbers["ceiling_all"]["accuracy"] > 99.95:
         lines.append("  a ceiling of 100: the truth was annotated on these very sets, which it therefore can't judge")
     return "\n".join(lines)
 
 
-def draw(cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None = None) -> "Image":
+def draw(
+    cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None = None, root: Path | None = None
+) -> "Image":
     """A PIL image of a scene: colours, sets, raw, refined and spread labels, and where there are any, a network's
-    prediction (class ids [N]) and the truth."""
-    from hicl.pipeline import picture
+    prediction (class ids [N]) and the truth. Of a key frame what its cameras see, too, over their images if the scans'
+    root is given."""
+    from hicl.pipeline import drive_picture, picture
 
     predicted, truth = point_labels(scene, truth_map(cache))
     colors = picture.class_colors(cache.classes)
@@ -206,4 +241,9 @@ def draw(cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None =
     panels += [(name, view.draw(colors[label])) for name, label in drawn]
     used = np.unique(np.concatenate([label for _, label in drawn]))
     legend = [(cache.classes[index] if index < len(cache.classes) else "none", colors[index]) for index in used]
-    return picture.sheet(panels, legend, columns={4: 2, 7: 4}.get(len(panels), 3))
+    sheet = picture.sheet(panels, legend, columns={4: 2, 7: 4}.get(len(panels), 3))
+    if not cache.grouped:
+        return sheet
+    seen_by = drive_picture.cameras(scene, "raw labels", colors[scene.read("pairs/raw")], root)
+    seen_by += drive_picture.cameras(scene, "refined labels", colors[scene.read("pairs/refined")], root)
+    return picture.stacked([picture.sheet(seen_by, []), sheet])

@@ -20,6 +20,7 @@ from hicl.pipeline import fingerprint, plan
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Source
+from hicl.pipeline.group import process_group
 from hicl.pipeline.job import Job, Summary, load_teacher, process_scene, reason
 from hicl.pipeline.teacher import hub
 from hicl.pipeline.teacher.choice import TeacherConfig
@@ -51,7 +52,7 @@ def preprocess(
     identity = teacher.identity() if teacher else None
     text_fingerprint = fingerprint.text(identity, classes)
     summary = Summary()
-    with CacheWriter(out, source.dataset) as writer:
+    with CacheWriter(out, source.dataset, source.grouped) as writer:
         jobs = plan.jobs(source, out, config, teacher, classes, text_fingerprint, device, writer, summary, say)
         try:
             if jobs:
@@ -149,7 +150,8 @@ def run_jobs(
                 executor = stack.enter_context(pool(processes))
         if executor is not None and jobs[0].service is None:
             load_teacher.cache_clear()  # each worker loads its own
-        for number, (job, result) in enumerate(completed(jobs, process_scene, executor, bar.update), 1):
+        work = process_group if writer.grouped else process_scene
+        for number, (job, result) in enumerate(completed(jobs, work, executor, bar.update), 1):
             scene_id = job.scene.id
             bar.title = f"scene {number}/{len(jobs)}"
             start = bar.done

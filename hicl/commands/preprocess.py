@@ -187,11 +187,14 @@ def report_labels(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file as well.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write a picture of one room to this PNG.")] = None,
     scene: Annotated[str | None, typer.Option(help="The room of the picture. [default: the first]")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="The key frames' root, to draw over their images. [default: no images]")
+    ] = None,
 ) -> None:
     """Accuracy and mIoU of the pseudo-labels, raw and voted, and what the sets could reach."""
     from hicl.pipeline import report
 
-    typer.echo(report.labels(cache, split, json_file, picture, scene))
+    typer.echo(report.labels(cache, split, json_file, picture, scene, root))
 
 
 def report_rooms(

@@ -12,7 +12,7 @@ Such a file has
 import importlib
 from types import ModuleType
 
-DATASETS = {name: f"hicl.pipeline.datasets.{name}" for name in ("scannet", "miniature", "rgbd")}
+DATASETS = {name: f"hicl.pipeline.datasets.{name}" for name in ("scannet", "miniature", "rgbd", "nuscenes")}
 
 
 def load(name: str) -> ModuleType:

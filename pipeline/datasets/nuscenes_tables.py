@@ -5,7 +5,9 @@ each row is named by a token, and names others by theirs.
 """
 
 import bisect
-from collections.abc import Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,11 +66,27 @@ def key_frames(folder: Path, scenes: Sequence[str], sweeps: int) -> list[list[Ke
 
     folder: of the version's tables. Raises `HiclError` for a table that is missing, damaged or names what isn't there.
     """
+    with _uncollected():
+        return _key_frames(folder, scenes, sweeps)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without looking for garbage again and again while a million objects are made, none of which is any."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _key_frames(folder: Path, scenes: Sequence[str], sweeps: int) -> list[list[KeyFrame]]:
     mounts, mounted = _mounts(folder)
     samples, scene_of, times = _samples(folder, scenes)
     taken = _taken(folder, mounts, mounted, samples, with_sweeps=sweeps > 0)
     labels = _label_files(folder, [shot.token for _, shot, is_key in taken if is_key and shot.mount.channel == LIDAR])
-
     at: list[dict[str, Shot]] = [{} for _ in times]
     passing: list[list[Shot]] = [[] for _ in scenes]
     for sample, shot, is_key in taken:
@@ -163,18 +181,19 @@ def _taken(
 def _egos(folder: Path, tokens: list[str]) -> list[Place]:
     """Where the car was, of each token."""
     wanted, where = Texts(tokens), folder / "ego_pose.json"
-    found: dict[int, Place] = {}
+    rotations, translations = np.full((len(tokens), 4), np.nan), np.full((len(tokens), 3), np.nan)
+    there = np.zeros(len(tokens), np.bool_)
     for some in rows(where, ("token", "rotation", "translation")):
         place = some.among("token", wanted)
         chosen = np.flatnonzero(place >= 0)
-        both = zip(some.values("rotation", chosen), some.values("translation", chosen), strict=True)
-        for at, (rotation, translation) in zip(place[chosen].tolist(), both, strict=True):
-            found[at] = _place(rotation, translation, where)
-    try:
-        return [found[first] for first in wanted.first.tolist()]
-    except KeyError as error:
-        lacking = tokens[error.args[0]]
-        raise HiclError(f"{where}: no row {lacking!r}, which sample_data.json names; get both again") from None
+        rotations[place[chosen]] = _numbers(some.values("rotation", chosen), 4, where)
+        translations[place[chosen]] = _numbers(some.values("translation", chosen), 3, where)
+        there[place[chosen]] = True
+    lacking = np.flatnonzero(~there[wanted.first])
+    if len(lacking):
+        raise HiclError(f"{where}: no row {tokens[lacking[0]]!r}, which sample_data.json names; get both again")
+    both = rotations[wanted.first].tolist(), translations[wanted.first].tolist()
+    return [Place(tuple(rotation), tuple(translation)) for rotation, translation in zip(*both, strict=True)]
 
 
 def _label_files(folder: Path, tokens: list[str]) -> dict[str, str]:
@@ -192,6 +211,17 @@ def _place(rotation: Any, translation: Any, where: Path) -> Place:
     if _are_numbers(rotation, 4) and _are_numbers(translation, 3):
         return Place(tuple(rotation), tuple(translation))
     raise HiclError(f"{where}: expected a rotation of 4 numbers and a translation of 3; not nuScenes' table")
+
+
+def _numbers(values: list[Any], count: int, where: Path) -> np.ndarray:
+    """float64 [M, count]."""
+    try:
+        found = np.array(values) if values else np.zeros((0, count))
+    except ValueError:  # not all of one length
+        found = np.zeros(0)
+    if found.shape != (len(values), count) or found.dtype.kind not in "fiu":
+        raise HiclError(f"{where}: expected a rotation of 4 numbers and a translation of 3; not nuScenes' table")
+    return found
 
 
 def _rows_of(intrinsic: Any, where: Path) -> tuple[tuple[float, ...], ...]:

@@ -123,9 +123,7 @@ class RGBDScene(Scene):
     def _usable_frames(self) -> Iterator[Frame]:
         for frame_id in self.frame_ids.tolist():
             try:
-                frame = self.frame(frame_id)
-                _ = frame.color  # decoded here, where one that doesn't decode is passed over
-                yield frame
+                yield self.frame(frame_id)
             except FrameError:
                 continue
 

@@ -27,7 +27,7 @@ class Texts:
 
     def __init__(self, texts: Sequence[str]):
         self._texts = texts
-        written = [json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass") for text in texts]
+        written = [_as_json(text) for text in texts]
         self._blob, self._bounds = _joined(written)
         self._slots = np.full(1 << (2 * len(texts) + 1).bit_length(), -1, np.int32)
         self.first = kernels.enter(self._blob, self._bounds, self._slots)
@@ -36,31 +36,36 @@ class Texts:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def places(self, data: np.ndarray, spans: np.ndarray) -> np.ndarray:
-        """int32 [R]: the place of what stands at each of spans int64 [R, 2], -1 for another."""
+    def places(self, data: np.ndarray, spans: np.ndarray, escaped: bool) -> np.ndarray:
+        """int32 [R]: the place of what stands at each of spans int64 [R, 2], -1 for another. escaped: whether there may
+        be backslashes, so that a letter is written in more than one way."""
         found = kernels.look_up(self._blob, self._bounds, self._slots, data, spans)
-        for row in np.flatnonzero(kernels.escaped(data, spans)):  # a letter may be written in more than one way
+        if escaped:
             if self._by_text is None:
                 self._by_text = {text: place for place, text in reversed(list(enumerate(self._texts)))}
-            text = json.loads(data[slice(*spans[row])].tobytes())
-            found[row] = self._by_text.get(text, -1) if isinstance(text, str) else -1
+            for row, (begin, end) in enumerate(spans.tolist()):
+                value = data[begin:end].tobytes() if begin >= 0 else b""
+                if b"\\" in value and value.startswith(b'"'):
+                    found[row] = self._by_text.get(json.loads(value), -1)
         return found
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a table, as bytes: spans int64 [R, F, 2] is where in data the values of the fields stand."""
+    """Some rows of a table, as bytes: spans int64 [R, F, 2] is where in data the values of the fields stand. escaped:
+    whether any of their strings holds a backslash."""
 
     path: Path
     data: np.ndarray
     fields: tuple[str, ...]
     spans: np.ndarray
+    escaped: bool
 
     def among(self, field: str, texts: Texts, chosen: np.ndarray | None = None) -> np.ndarray:
         """int32 [R], or of the rows that are chosen: the place of a field's value among some texts, -1 where it is none
         of them."""
         spans = self._spans(field) if chosen is None else self._spans(field)[chosen]
-        return texts.places(self.data, np.ascontiguousarray(spans))
+        return texts.places(self.data, np.ascontiguousarray(spans), self.escaped)
 
     def true(self, field: str) -> np.ndarray:
         """bool [R]: where a field's value is true."""
@@ -104,9 +109,10 @@ def rows(path: Path, fields: tuple[str, ...]) -> Iterator[Rows]:
             if number == 0 and state == kernels.OPEN and (said := told_apart(data[: min(held, 512)].tobytes())):
                 raise HiclError(f"{path}: not a table of JSON{said}")
             spans = np.empty((_ROOM, len(fields), 2), np.int64)
-            found, done, state, why = kernels.scan(data, held, state, keys, bounds, spans)
+            escaped = np.zeros(1, np.bool_)
+            found, done, state, why = kernels.scan(data, held, state, keys, bounds, spans, escaped)
             if found:
-                yield Rows(path, data[:held], fields, spans[:found])
+                yield Rows(path, data[:held], fields, spans[:found], bool(escaped[0]))
                 number += found
             if why == kernels.BROKEN and done == 0:
                 row, done = _by_hand(path, data[:held], number, state)
@@ -158,8 +164,15 @@ def _again(path: Path, row: dict, fields: tuple[str, ...], keys: np.ndarray, bou
     kept = json.dumps([{field: row[field] for field in fields if field in row}], ensure_ascii=False)
     data = np.frombuffer(kept.encode("utf-8", "surrogatepass"), np.uint8).copy()
     spans = np.empty((1, len(fields), 2), np.int64)
-    kernels.scan(data, len(data), kernels.OPEN, keys, bounds, spans)
-    yield Rows(path, data, fields, spans)
+    escaped = np.zeros(1, np.bool_)
+    kernels.scan(data, len(data), kernels.OPEN, keys, bounds, spans, escaped)
+    yield Rows(path, data, fields, spans, bool(escaped[0]))
+
+
+def _as_json(text: str) -> bytes:
+    if text.isalnum() and text.isascii():  # as all of nuScenes' tokens
+        return b'"%b"' % text.encode()
+    return json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _joined(texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:

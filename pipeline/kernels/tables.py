@@ -21,28 +21,40 @@ def _past_space(data, at, end):
 
 
 @kernel
-def _past_string(data, at, end):
-    """Behind the string that begins at the quote `at`, or SHORT."""
+def _past_string(data, at, end, escaped):
+    """Behind the string that begins at the quote `at`, or SHORT; escaped b1 [1] is set if there is a backslash."""
     at += 1
     while at < end:
+        while at + 8 <= end:  # as vectors
+            found = False
+            for c in range(8):
+                found |= (data[at + c] == _QUOTE) | (data[at + c] == _BACKSLASH)
+            if found:
+                break
+            at += 8
+        if at >= end:
+            return SHORT
         if data[at] == _QUOTE:
             return at + 1
-        at += 1 if data[at] != _BACKSLASH else 2
+        if data[at] == _BACKSLASH:
+            escaped[0] = True
+            at += 1
+        at += 1
     return SHORT
 
 
 @kernel
-def _past_value(data, at, end):
+def _past_value(data, at, end, escaped):
     """Behind the value that begins at `at`, SHORT or BROKEN. Of a list or an object only strings and depth are seen."""
     first = data[at]
     if first == _QUOTE:
-        return _past_string(data, at, end)
+        return _past_string(data, at, end, escaped)
     if first == _LIST or first == _OBJECT:
         depth = 0
         while at < end:
             sign = data[at]
             if sign == _QUOTE:
-                at = _past_string(data, at, end)
+                at = _past_string(data, at, end, escaped)
                 if at < 0:
                     return SHORT
                 continue
@@ -63,25 +75,29 @@ def _past_value(data, at, end):
 
 
 @kernel
-def _field(data, begin, end, keys, bounds):
+def _same(first, begin, end, second, own):
+    """Whether first[begin:end] is what second has from `own` on."""
+    differ = np.uint8(0)
+    for c in range(end - begin):
+        differ |= first[begin + c] ^ second[own + c]
+    return differ == 0
+
+
+@kernel
+def _field(data, begin, end, keys, bounds, escaped):
     """Which of the wanted keys stands at data[begin:end]; -1: none, BROKEN: one that is written with escapes."""
-    for at in range(begin, end):
-        if data[at] == _BACKSLASH:
-            return BROKEN
+    if escaped[0]:
+        for at in range(begin, end):
+            if data[at] == _BACKSLASH:
+                return BROKEN
     for f in range(len(bounds) - 1):
-        if end - begin == bounds[f + 1] - bounds[f]:
-            same = True
-            for c in range(end - begin):
-                if data[begin + c] != keys[bounds[f] + c]:
-                    same = False
-                    break
-            if same:
-                return f
+        if end - begin == bounds[f + 1] - bounds[f] and _same(data, begin, end, keys, bounds[f]):
+            return f
     return -1
 
 
 @kernel
-def _past_row(data, at, end, keys, bounds, span):
+def _past_row(data, at, end, keys, bounds, span, escaped):
     """Behind the object that begins at `at`, SHORT or BROKEN; span i8 [F, 2] gets where the wanted values stand."""
     span[:] = -1
     at = _past_space(data, at + 1, end)
@@ -93,10 +109,10 @@ def _past_row(data, at, end, keys, bounds, span):
         if data[at] != _QUOTE:
             return BROKEN
         key = at + 1
-        at = _past_string(data, at, end)
+        at = _past_string(data, at, end, escaped)
         if at < 0:
             return SHORT
-        f = _field(data, key, at - 1, keys, bounds)
+        f = _field(data, key, at - 1, keys, bounds, escaped)
         if f == BROKEN:
             return BROKEN
         at = _past_space(data, at, end)
@@ -108,7 +124,7 @@ def _past_row(data, at, end, keys, bounds, span):
         if at >= end:
             return SHORT
         value = at
-        at = _past_value(data, at, end)
+        at = _past_value(data, at, end, escaped)
         if at < 0:
             return at
         if f >= 0:
@@ -124,11 +140,12 @@ def _past_row(data, at, end, keys, bounds, span):
 
 
 @kernel
-def scan(data, end, state, keys, bounds, spans):
+def scan(data, end, state, keys, bounds, spans, escaped):
     """Find the rows in data u1, up to `end`, of a JSON list of objects.
 
     state: what comes next there. keys u1, bounds i8 [F + 1]: the wanted fields' names, one behind the other. spans
-    i8 [R, F, 2] gets where their values stand, -1 where a row has none. Returns (rows found, bytes that are done with,
+    i8 [R, F, 2] gets where their values stand, -1 where a row has none; escaped b1 [1] is set if any string holds a
+    backslash. Returns (rows found, bytes that are done with,
     what comes next, why it stopped: 0 at the end of the bytes or of the room, SHORT within a row, BROKEN).
     """
     found, at = 0, 0
@@ -140,7 +157,7 @@ def scan(data, end, state, keys, bounds, spans):
         if state == OPEN and sign == _LIST:
             state, at = FIRST, at + 1
         elif (state == FIRST or state == NEXT) and sign == _OBJECT:
-            past = _past_row(data, at, end, keys, bounds, spans[found])
+            past = _past_row(data, at, end, keys, bounds, spans[found], escaped)
             if past < 0:
                 return found, at, state, past
             state, at, found = ROW, past, found + 1
@@ -178,14 +195,8 @@ def _slot(texts, bounds, slots, data, begin, end):
     slot = _hash(data, begin, end) & mask
     while slots[slot] >= 0:
         own = bounds[slots[slot]]
-        if bounds[slots[slot] + 1] - own == end - begin:
-            same = True
-            for c in range(end - begin):
-                if data[begin + c] != texts[own + c]:
-                    same = False
-                    break
-            if same:
-                return slot
+        if bounds[slots[slot] + 1] - own == end - begin and _same(data, begin, end, texts, own):
+            return slot
         slot = (slot + np.uint64(1)) & mask
     return slot
 
@@ -211,14 +222,4 @@ def look_up(texts, bounds, slots, data, spans):
         found[r] = -1
         if spans[r, 0] >= 0:
             found[r] = slots[_slot(texts, bounds, slots, data, spans[r, 0], spans[r, 1])]
-    return found
-
-
-@kernel
-def escaped(data, spans):
-    """b1 [R]: whether there is a backslash in each of spans i8 [R, 2] of data u1."""
-    found = np.zeros(len(spans), np.bool_)
-    for r in range(len(spans)):
-        for at in range(spans[r, 0], spans[r, 1]):
-            found[r] |= data[at] == _BACKSLASH
     return found

@@ -297,7 +297,8 @@ def test_against_the_devkit(yard):
         _, camera, pose = item.image(channel)
         ours = scenes(yard)["scene-0061"].items[2].points()
         point, pixel, _ = lidar.project(ours.xyz, np.ones_like(ours.valid), pose, camera, None)
-        shown, _, _ = known.explorer.map_pointcloud_to_image(item.token, sample["data"][channel])
+        shown, _, opened = known.explorer.map_pointcloud_to_image(item.token, sample["data"][channel])
+        opened.close()
         assert abs(len(point) - shown.shape[1]) <= 2
         if len(point) == shown.shape[1]:
             assert np.abs(pixel[:, ::-1] - shown[:2].T).max() < 0.8

@@ -33,6 +33,7 @@ def room(truth=True):
     scene["pairs/raw"][:] = [0, 1, 1, 1, 0, 2]
     scene["pairs/refined"][:] = [0, 0, 0, 1, 1, 1]
     scene["points/spread"][:] = [0, 0, 0, 1, 1, 2]
+    scene["points/valid"][:] = 1
     if not truth:
         del scene["points/label"]
     return scene
@@ -54,6 +55,8 @@ def test_numbers_counted_by_hand(tmp_path):
     assert found["coverage_of_truth"] == pytest.approx(100 * 4 / 5)
     assert (found["with_label"], found["with_truth"], found["with_both"]) == (10, 10, 8)
     assert found["changed"] == 2 * 4  # pairs 1, 2, 4 and 5
+    # View 0 shows set 0 with two right before and after, and set 1 as right as it was; view 1 set 1, point 3 now right.
+    assert (found["voted"], found["helped"], found["hurt"]) == (6, 2, 0)
     # Scored are the points 0 to 3, with truth 0 0 1 1. Raw says 0 1 1 0, refined and the ceiling 0 0 0 1.
     assert found["raw"]["accuracy"] == pytest.approx(50)
     assert found["raw"]["iou"] == [pytest.approx(100 / 3), pytest.approx(100 / 3), None]
