@@ -65,6 +65,7 @@ SCENE_ARRAYS = {
         ArraySpec("pairs/indptr", "<i8", ("F+1",), "views", codec=None),
         ArraySpec("pairs/point", "<i4", ("P",), "views", codec="lz4hc"),
         ArraySpec("pairs/pixel", "<u2", ("P", 2), "views", codec="zstd"),
+        ArraySpec("pairs/mask", "<i4", ("P",), "views", codec="zstd", required=False),
         ArraySpec("sets/id", "<i4", ("N",), "sets", codec="lz4hc"),
         ArraySpec("features/grid", "|i1", ("F", "h", "w", "d"), "features", codec="zstd", required=False),
         ArraySpec("features/scale", "<f4", ("F", "h", "w"), "features", codec="zstd", required=False),

@@ -23,6 +23,12 @@ class PreprocessConfig:
     k_threshold: float = setting(0.01, "Felzenszwalb's k, as in ScanNet's Segmentator: larger, larger sets", above=0)
     min_size: int = setting(20, "Points in the smallest set", above=0)
     max_gap: float = setting(0.05, "Largest gap between a point and the measured depth", unit="metres", above=0)
+    gap_growth: float = setting(
+        0.0,
+        "It grows to this times the depth's square where that is more; 0.0043: three sigma of a Kinect's noise",
+        unit="1 / metre",
+        least=0,
+    )
     vote: str = setting(
         "image",
         "Vote by counts within each image (the paper) or over the scene, or by the teacher's scores over the scene",
@@ -33,6 +39,12 @@ class PreprocessConfig:
     )
     labels_dir: str | None = setting(
         None, "Folder of <scene>/<frame>.png: class indices, 255 = none", shown="none", recorded=False
+    )
+    masks_dir: str | None = setting(
+        None, "Folder of <scene>/<frame>.png: a segmenter's masks, 0 = none", shown="none", recorded=False
+    )
+    masks: str = setting(
+        "before", "Masks vote before the sets, after them, or alone", choices=("before", "after", "alone")
     )
     clip: str = setting("ViT-B-16-quickgelu", "open_clip model, or hicl-miniature")
     weights: str = setting("openai", "open_clip tag, or a file")
@@ -52,6 +64,8 @@ class PreprocessConfig:
         check(self, option)
         if (self.teacher == "labels") != (self.labels_dir is not None):
             raise HiclError("--teacher labels and --labels-dir DIR go together")
+        if self.masks_dir is not None and (self.vote, self.masks) == ("scores", "before"):
+            raise HiclError("--vote scores asks no labels, so masks can't vote before it; give --masks after or alone")
 
 
 def own(config: PreprocessConfig) -> dict[str, Any]:

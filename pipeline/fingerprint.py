@@ -56,7 +56,13 @@ def text(teacher: dict | None, classes: ClassList) -> str:
 
 
 def scene(
-    scene: Scene | Group, root: Path, config: PreprocessConfig, teacher: dict | None, label_files: list[Path], text: str
+    scene: Scene | Group,
+    root: Path,
+    config: PreprocessConfig,
+    teacher: dict | None,
+    label_files: list[Path],
+    mask_files: list[Path],
+    text: str,
 ) -> dict[str, str]:
     """Fingerprint of each stage of a scene, and of the text it is labelled with."""
     if not isinstance(scene, Group):
@@ -71,7 +77,11 @@ def scene(
         label_ids=config.label_ids,
         **({"frames": frames} if isinstance(scene, Group) else {}),
     )
-    views = digest(code=_CODE["views"], points=points, frames=frames, max_gap=config.max_gap, own=own(config))
+    grows: dict = {"gap_growth": config.gap_growth} if config.gap_growth else {}  # caches from before it had none
+    if mask_files:
+        grows["masks"] = files(mask_files, root)
+    about = grows if teacher else grows | {"colors": False}  # a frame whose image doesn't decode is then used
+    views = digest(code=_CODE["views"], points=points, frames=frames, max_gap=config.max_gap, own=own(config), **about)
     sets = digest(
         code=_CODE["sets"],
         points=points,
@@ -92,4 +102,6 @@ def scene(
 def relabelled(stages: dict[str, str], config: PreprocessConfig, text: str) -> dict[str, str]:
     """Fingerprints of the labels made with another text, and of that text, where the stages before them stay."""
     before = {stage: stages[stage] for stage in ("views", "sets", "features")}
+    if config.masks != "before":
+        before["masks"] = config.masks
     return {"labels": digest(code=_CODE["labels"], text=text, vote=config.vote, **before), "text": text}

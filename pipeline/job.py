@@ -18,7 +18,6 @@ from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.pipeline import agreement
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets.namings import by_name
 from hicl.pipeline.datasets.scene import Scene, unread
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.pipeline.workers import was_killed
@@ -56,6 +55,7 @@ class Job:
     device: str = "cpu"
     extent: Extent | None = None
     service: str | None = None  # where this machine's one teacher is; None: the worker loads its own
+    masks: Path | None = None
 
 
 @dataclass
@@ -86,7 +86,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
     Raises `HiclError` where the scene can't be made; nothing of it is published then.
     """
     # Here and not above: a run that finds all up to date needs no kernels.
-    from hicl.pipeline import refine, stages
+    from hicl.pipeline import refine, segmented, stages
     from hicl.pipeline.warmup import compile_kernels
 
     compile_kernels()
@@ -111,11 +111,14 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
             skipped = {}
             with feature_reader(job) if with_features else contextlib.nullcontext() as reader:
                 views = stages.Views(scene, xyz, reader, config)
-                for frame_id, frame in stages.usable_frames(scene, skipped, tick):
+                for frame_id, frame in stages.usable_frames(scene, job.teacher is not None, skipped, tick):
                     views.add(frame_id, frame)
                 arrays |= views.arrays(skipped)
             skipped = {frame: reason.replace(f"{job.root}{os.sep}", "") for frame, reason in skipped.items()}
             about = _about(scene, arrays | old)
+        if "views" in todo and job.masks is not None:
+            images = segmented.image_files(job.masks, "--masks-dir")
+            arrays["pairs/mask"] = segmented.masks_at(images, _frame_names(about, arrays), arrays)
         if xyz is not None:
             seen = agreement.seen(len(xyz), arrays["pairs/point"])
             seen = seen._replace(doubt=agreement.doubt(scene, xyz, seen, len(arrays["views/frame"]), config.max_gap))
@@ -126,8 +129,8 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
             if job.labels is None:
                 raw, votes = stages.label_from_features(text, known)
             else:
-                frames = about.get("frame_names") or [str(frame) for frame in known["views/frame"].tolist()]
-                raw = stages.label_from_images(label_files(job.labels), job.classes, config.label_ids, frames, known)
+                images = segmented.image_files(job.labels, "--labels-dir")
+                raw = segmented.labels_at(images, job.classes, config.label_ids, _frame_names(about, known), known)
                 votes = refine.count(raw, known["pairs/point"], known["sets/id"], len(job.classes))
             arrays |= stages.make_labels(raw, votes, known, config)
 
@@ -158,6 +161,10 @@ def _about(scene: Scene, arrays: dict[str, np.ndarray]) -> dict:
     return about
 
 
+def _frame_names(about: dict, arrays: dict[str, np.ndarray]) -> list[str]:
+    return about.get("frame_names") or [str(frame) for frame in arrays["views/frame"].tolist()]
+
+
 @contextlib.contextmanager
 def feature_reader(job: Job) -> Iterator["FeatureReader"]:
     from hicl.pipeline.teacher import features, service
@@ -178,14 +185,6 @@ def feature_reader(job: Job) -> Iterator["FeatureReader"]:
 def published_arrays(published: SceneReader | None, names: list[str]) -> dict[str, np.ndarray]:
     """Copies: a kernel compiled for writable arrays doesn't take read-only ones."""
     return {name: published.read(name).copy() for name in names if published.has(name)} if published else {}
-
-
-def label_files(folder: Path) -> list[Path]:
-    """The label images in a folder. Raises `HiclError` if there is none."""
-    files = sorted(by_name(folder, (".png",)).values())
-    if not files:
-        raise HiclError(f"{folder}: no label images; --labels-dir holds <scene>/<frame>.png")
-    return files
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,7 +11,8 @@ from hicl.pipeline import fingerprint
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Group, Scene, Source, unread
-from hicl.pipeline.job import Extent, Job, Summary, label_files, reason
+from hicl.pipeline.job import Extent, Job, Summary, reason
+from hicl.pipeline.segmented import image_files
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.progress import counted
 
@@ -35,9 +36,13 @@ def jobs(
         fresh = unread(scene)
         try:
             lacking = fresh.missing()
-            labels = _label_folder(config, scene.id, len(source.scenes) == 1)
-            files = label_files(labels) if labels else []
-            wanted = fingerprint.scene(fresh, source.root, config, identity, files, text_fingerprint)
+            alone = len(source.scenes) == 1
+            labels, masks = (_folder_of(scene.id, given, alone) for given in (config.labels_dir, config.masks_dir))
+            if masks and isinstance(fresh, Group):
+                raise HiclError(f"{scene.id}: --masks-dir is for frames of rooms; leave it out")
+            files = image_files(labels, "--labels-dir") if labels else []
+            mask_files = image_files(masks, "--masks-dir") if masks else []
+            wanted = fingerprint.scene(fresh, source.root, config, identity, files, mask_files, text_fingerprint)
             row = writer.rows.get(scene.id)
             have = manifest.fingerprints(row) if row else {}
             todo = frozenset(stage for stage in STAGES if wanted[stage] != have.get(stage))
@@ -53,15 +58,15 @@ def jobs(
         if lacking:
             say(f"{scene.id}: {len(lacking)} of {len(fresh.frame_ids)} frames lack a file; the first: {lacking[0]}")
         about = (classes.names, wanted, todo, identity, device, extent)
-        found.append(Job(scene, split, source.root, out, config, teacher, labels, *about))
+        found.append(Job(scene, split, source.root, out, config, teacher, labels, *about, masks=masks))
     return found
 
 
-def _label_folder(config: PreprocessConfig, scene_id: str, alone: bool) -> Path | None:
-    """Where the label images of a scene are: in a folder of its own, or straight in --labels-dir of a lone scene."""
-    if config.labels_dir is None:
+def _folder_of(scene_id: str, given: str | None, alone: bool) -> Path | None:
+    """Where a segmenter's images of a scene are: in a folder of its own, or, of a lone scene, straight in the given."""
+    if given is None:
         return None
-    folder = Path(config.labels_dir).absolute()
+    folder = Path(given).absolute()
     own = folder / scene_id
     return folder if alone and not own.is_dir() else own
 

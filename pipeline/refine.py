@@ -38,6 +38,14 @@ def vote(
     return kernels.vote(labels, point, set_id, indptr, counts)
 
 
+def vote_in_masks(labels: np.ndarray, mask: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Every pair gets the most frequent label of its mask in its image; one in no mask keeps its own.
+
+    labels: uint8 [P], 255 = none. mask: int32 [P], 0 or less = none. indptr: as of `vote`. Returns uint8 [P].
+    """
+    return vote(labels, np.arange(len(mask), dtype=np.int32), indptr, np.maximum(mask, 0) - 1)
+
+
 def majority(labels: np.ndarray, point: np.ndarray, n_points: int) -> np.ndarray:
     """One label a point: the most frequent of its pairs', ties to the lowest class.
 

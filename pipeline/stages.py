@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from hicl.cache.schema import NO_LABEL
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline import agreement, normals, partition, refine
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets.images import read_label
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Sweep
 from hicl.pipeline.projection import Projector
 from hicl.pipeline.sampling import label_pixels, scores_at
@@ -133,11 +130,15 @@ def doubts(arrays: Arrays, left_out: int, config: PreprocessConfig) -> list[str]
 _UPRIGHT = 0.8  # of the mean of unit vectors: cameras that are held alike, and along an axis
 
 
-def usable_frames(scene: Scene, skipped: dict[str, str], tick: Callable[[], None]) -> Iterator[tuple[int, Frame]]:
-    """Frames that can be used, one at a time; the others go into `skipped` with the reason."""
+def usable_frames(
+    scene: Scene, colors: bool, skipped: dict[str, str], tick: Callable[[], None]
+) -> Iterator[tuple[int, Frame]]:
+    """Frames that can be used, one at a time; the others go into `skipped` with the reason. colors: whether their
+    images are wanted, and have to decode."""
     for frame_id in scene.frame_ids.tolist():
         try:
             frame = scene.frame(frame_id)
+            _ = colors and frame.color
         except FrameError as error:
             skipped[scene.frame_name(frame_id)] = str(error)
         else:
@@ -178,7 +179,7 @@ class Views:
     """
 
     def __init__(self, scene: Scene, xyz: np.ndarray | None, reader: FeatureReader | None, config: PreprocessConfig):
-        self._scene, self._xyz, self._reader, self._max_gap = scene, xyz, reader, config.max_gap
+        self._scene, self._xyz, self._reader, self._config = scene, xyz, reader, config
         self._projector = Projector(xyz) if xyz is not None else None
         self._frames: list[tuple[int, np.ndarray]] = []
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
@@ -187,7 +188,8 @@ class Views:
         self._frames.append((frame_id, frame.pose))
         if self._projector is not None:
             cameras: tuple[Camera, Camera] = (self._scene.depth_camera, self._scene.color_camera)
-            self._pairs.append(self._projector.project(frame.pose, frame.depth, *cameras, self._max_gap))
+            gaps = self._config.max_gap, self._config.gap_growth
+            self._pairs.append(self._projector.project(frame.pose, frame.depth, *cameras, *gaps))
         if self._reader is not None:
             self._reader.add(frame.color)
 
@@ -201,7 +203,7 @@ class Views:
             if not any(len(point) for point, _ in self._pairs):
                 raise HiclError(
                     f"{self._scene.id}: no point is visible in any of {len(self._frames)} frames; "
-                    f"{agreement.likely_cause(self._scene, self._xyz, self._max_gap)}"
+                    f"{agreement.likely_cause(self._scene, self._xyz, self._config.max_gap)}"
                 )
             arrays |= make_views(self._frames, self._scene.color_camera, self._pairs)
         if self._reader is not None:
@@ -226,45 +228,22 @@ def label_from_features(text: np.ndarray, arrays: Arrays) -> tuple[np.ndarray, n
     return np.concatenate(raw), votes
 
 
-def label_from_images(
-    files: list[Path], names: tuple[str, ...], ids: str, frames: list[str], arrays: Arrays
-) -> np.ndarray:
-    """pairs/raw from one label image a view, at any resolution. names, ids: see `images.read_label`.
-
-    frames: the views' names; an image is called like its frame, or, where that is a number, has the same. A view whose
-    image is missing stays without labels. Raises `HiclError` for an unknown class, or if all are missing.
-    """
-    by_frame = {_number(file.stem): file for file in files}
-    indptr, pixel, found = arrays["pairs/indptr"], arrays["pairs/pixel"], 0
-    raw = np.full(len(pixel), NO_LABEL, np.uint8)
-    for view, frame in enumerate(frames):
-        if file := by_frame.get(_number(frame)):
-            found += 1
-            image = read_label(file, names, ids)
-            own = slice(indptr[view], indptr[view + 1])
-            # The centre of a pixel of the view, in an image of another resolution.
-            row, column = ((pixel[own] + 0.5) * image.shape / arrays["views/size"][view]).astype(np.int64).T
-            raw[own] = image[row, column]
-    if not found:
-        wanted = ", ".join(f"{frame}.png" for frame in frames[:3])
-        raise HiclError(f"--labels-dir: no label image for any frame of this scene; expected {wanted} …")
-    return raw
-
-
-def _number(name: str) -> int | str:
-    """000012 and 12 are one frame."""
-    return int(name) if name.isdecimal() else name
-
-
 def make_labels(raw: np.ndarray, votes: np.ndarray, arrays: Arrays, config: PreprocessConfig) -> Arrays:
     """pairs/raw, pairs/refined (HICL section 3.2: the mode over each projected set) and points/spread.
 
+    Where there are masks (pairs/mask), they vote in an image as sets do, before the sets, after them or in their place.
+
     votes: float64 [K, C], what all pairs of a set say together: their scores' sums, or counts of labels.
     """
-    point, sets = arrays["pairs/point"], arrays["sets/id"]
+    point, indptr, sets = (arrays[name] for name in ("pairs/point", "pairs/indptr", "sets/id"))
+    mask = arrays.get("pairs/mask")
     spread = refine.elected(votes)[sets]
-    if config.vote == "scores":
-        refined = spread[point]
-    else:
-        refined = refine.vote(raw, point, arrays["pairs/indptr"], sets, scope=config.vote)
+    refined = raw
+    if mask is not None and config.masks != "after":
+        refined = refine.vote_in_masks(refined, mask, indptr)
+    if mask is None or config.masks != "alone":
+        by_set = config.vote
+        refined = spread[point] if by_set == "scores" else refine.vote(refined, point, indptr, sets, scope=by_set)
+    if mask is not None and config.masks == "after":
+        refined = refine.vote_in_masks(refined, mask, indptr)
     return {"pairs/raw": raw, "pairs/refined": refined, "points/spread": spread}

@@ -68,3 +68,4 @@ def _run_stages() -> None:
         fuse_depth([(frame.color, frame.depth, frame.pose)], scene.depth_camera, scene.color_camera, min_hits=1)
         for scope in ("image", "scene"):
             stages.make_labels(raw, votes, arrays, PreprocessConfig(vote=scope))
+        stages.make_labels(raw, votes, arrays | {"pairs/mask": arrays["pairs/point"]}, config)

@@ -10,7 +10,7 @@ from hicl.cache.schema import SCENE_ARRAYS
 CLASSES = ("wall", "floor", "chair")
 OPTIONAL = (
     "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "features/grid",
-    "features/scale",
+    "features/scale", "pairs/mask",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def arrays(seed=0, n=7, views=(3, 0, 4), with_optional=True):
         "sets/id": (np.arange(n) % 3).astype("<i4"),
         "features/grid": rng.integers(-127, 128, (f, 4, 5, 6)).astype("i1"),
         "features/scale": rng.random((f, 4, 5)).astype("<f4"),
+        "pairs/mask": (np.arange(p) % 3).astype("<i4"),
         "pairs/raw": rng.choice([0, 1, 2, 255], p).astype("u1"),
         "pairs/refined": rng.choice([0, 1, 2, 255], p).astype("u1"),
         "points/spread": rng.choice([0, 1, 2, 255], n).astype("u1"),

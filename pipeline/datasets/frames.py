@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +117,7 @@ class FrameFolder:
         depth = read_depth(files.depth, self.depth_camera, self.readings.depth_scale)
         if not depth.any():
             raise FrameError(f"{files.depth}: depth is zero everywhere")
-        return Frame(read_color(files.color, self.color_camera), depth, pose)
+        return Frame(partial(read_color, files.color, self.color_camera), depth, pose)
 
     def frame_files(self) -> list[Path]:
         """Files that `frame` reads."""

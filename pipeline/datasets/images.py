@@ -131,6 +131,17 @@ def read_label(path: Path, names: tuple[str, ...], ids: str = "classes") -> np.n
     return label_classes(label, names, ids, str(path))
 
 
+def read_mask(path: Path) -> np.ndarray:
+    """int32 [h, w]: the number of each pixel's mask, 0 = none. Raises `HiclError` if it isn't a grey image of such."""
+    try:
+        mask = _decoded(path)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise HiclError(f"{path}: image of masks doesn't decode{_why(path, error)}") from None
+    if mask.ndim != 2 or mask.dtype.kind not in "ui" or (mask.size and mask.min() < 0):
+        raise HiclError(f"{path}: {mask.dtype} with shape {mask.shape}, expected a grey image of masks' numbers from 0")
+    return mask.astype(np.int32)
+
+
 def label_classes(label: np.ndarray, names: tuple[str, ...], ids: str, where: str) -> np.ndarray:
     """uint8, the shape of `label`, of integers: places in `names`, 255 = none. Raises `HiclError`; see `read_label`."""
     if ids == "nyu40":

@@ -123,7 +123,9 @@ class RGBDScene(Scene):
     def _usable_frames(self) -> Iterator[Frame]:
         for frame_id in self.frame_ids.tolist():
             try:
-                yield self.frame(frame_id)
+                frame = self.frame(frame_id)
+                _ = frame.color  # decoded here, where one that doesn't decode is passed over
+                yield frame
             except FrameError:
                 continue
 

@@ -11,7 +11,7 @@
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +95,10 @@ class _Recording:
     def frame(self, frame_id: int) -> Frame:
         where = f"{self.path}: frame {frame_id}"
         pose = checked_pose(self._sens.poses[frame_id], where)
-        color, depth = self._sens.color(frame_id), self._sens.depth(frame_id)
+        depth = self._sens.depth(frame_id)
         if not depth.any():
             raise FrameError(f"{where}: depth is zero everywhere")
-        return Frame(color, depth, pose)
+        return Frame(partial(self._sens.color, frame_id), depth, pose)
 
     def frame_files(self) -> list[Path]:
         return [self.path]

@@ -4,8 +4,9 @@ Conventions: metres; `pose` is camera to world with x right, y down, z forward; 
 coordinates, so a pinhole camera sees (x, y, z) at column fx·x/z + cx and row fy·y/z + cy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -49,11 +50,17 @@ class Points:
 
 @dataclass(frozen=True)
 class Frame:
-    """One posed RGB-D frame. color: uint8 [H, W, 3]; depth: float32 [h, w], metres along z, 0 = nothing measured."""
+    """One posed RGB-D frame. image: uint8 [H, W, 3], or what decodes it, which takes longest of all and isn't always
+    wanted; depth: float32 [h, w], metres along z, 0 = nothing measured."""
 
-    color: np.ndarray
+    image: np.ndarray | Callable[[], np.ndarray]
     depth: np.ndarray
     pose: np.ndarray
+
+    @cached_property
+    def color(self) -> np.ndarray:
+        """uint8 [H, W, 3]. Raises `FrameError` if it can't be decoded."""
+        return self.image() if callable(self.image) else self.image
 
 
 def checked_pose(pose: np.ndarray, where: str = "pose") -> np.ndarray:

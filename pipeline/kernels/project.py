@@ -82,10 +82,12 @@ def _outside(box, planes):
 
 
 @kernel
-def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera, color_camera, size, max_gap):
+def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera, color_camera, size, max_gap, growth):
     """order i4 [M]; placed, box of `blocks`; seen u1 [64 W], 64 W >= N, all 0 and left so; at u4 [N]: room, left with
     anything in it; planes f8 [S, 4] that enclose what the cameras can see; to_camera f8 [4, 4]; cameras f8 [4] = fx fy
     cx cy; size: (height, width) of the colour image. Returns point i4 [P], ascending, and pixel u2 [P, 2].
+
+    A point may lie max_gap from the measured depth, or growth · depth² where that is more.
 
     A coordinate c falls on pixel floor(c + 0.5). Comparing c + 0.5 with the image's bounds before it becomes an integer
     keeps NaN and what would overflow out, and makes truncation the same as floor.
@@ -131,7 +133,8 @@ def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera
         some = np.int64(0)
         for i in range(BLOCK):
             d = np.float64(measured[i])
-            kept[i] &= (d > 0.0) & (abs(d - zs[i]) <= max_gap)
+            gap = abs(d - zs[i])
+            kept[i] &= (d > 0.0) & ((gap <= max_gap) | (gap <= growth * d * d))
             some += kept[i]
         if some == 0:
             continue

@@ -113,7 +113,7 @@ def make_cache(root: Path, out: Path) -> None:
     for scene, split in scenes[1:]:
         folder = out / "scenes" / scene.id
         shutil.copytree(first, folder, copy_function=os.link)
-        stages = fingerprint.scene(scene, root, config, teacher.identity(), [], text)
+        stages = fingerprint.scene(scene, root, config, teacher.identity(), [], [], text)
         metadata["attributes"] |= {"stages": stages, "split": split}
         (folder / "zarr.json").unlink()
         (folder / "zarr.json").write_text(json.dumps(metadata))

@@ -12,13 +12,14 @@ SPEC = {
     "points/sweep": ("uint8", 1, False), "points/valid": ("uint8", 1, False),
     "views/frame": ("int32", 1, False), "views/pose": ("float64", 3, False),
     "views/intrinsics": ("float64", 2, False), "views/size": ("int32", 2, False), "pairs/indptr": ("int64", 1, True),
-    "pairs/point": ("int32", 1, False), "pairs/pixel": ("uint16", 2, False), "sets/id": ("int32", 1, False),
+    "pairs/point": ("int32", 1, False), "pairs/pixel": ("uint16", 2, False),
+    "pairs/mask": ("int32", 1, False), "sets/id": ("int32", 1, False),
     "features/grid": ("int8", 4, False), "features/scale": ("float32", 3, False), "pairs/raw": ("uint8", 1, False),
     "pairs/refined": ("uint8", 1, False), "points/spread": ("uint8", 1, False),
 }  # fmt: skip
 OPTIONAL = {
     "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "features/grid",
-    "features/scale",
+    "features/scale", "pairs/mask",
 }  # fmt: skip
 
 

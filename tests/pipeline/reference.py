@@ -8,7 +8,7 @@ import numpy as np
 f4 = np.float32
 
 
-def project(xyz, pose, depth, depth_camera, color_camera, max_gap=0.05):
+def project(xyz, pose, depth, depth_camera, color_camera, max_gap=0.05, growth=0.0):
     x, y, z = np.linalg.inv(pose)[:3] @ np.vstack([xyz.astype(np.float64).T, np.ones(len(xyz))])
 
     def nearest(camera):
@@ -20,7 +20,7 @@ def project(xyz, pose, depth, depth_camera, color_camera, max_gap=0.05):
 
     row, column, inside = nearest(depth_camera)
     measured = depth[row, column].astype(np.float64)
-    seen = (z > 0) & inside & (measured > 0) & (np.abs(measured - z) <= max_gap)
+    seen = (z > 0) & inside & (measured > 0) & (np.abs(measured - z) <= np.maximum(max_gap, growth * measured**2))
     row, column, inside = nearest(color_camera)
     point = np.flatnonzero(seen & inside)
     return point.astype(np.int32), np.stack([row, column], axis=1)[point].astype(np.uint16)

@@ -95,6 +95,15 @@ def test_the_gap_itself_is_allowed():
     assert point.tolist() == [0, 1]
 
 
+def test_the_gap_grows_with_the_square_of_the_depth_where_that_is_more():
+    """0.02 · depth²: at 1 m less than the 5 cm that are allowed anyway, at 4 m 32 cm."""
+    for depth, gaps in ((1.0, [0.049, 0.051]), (4.0, [0.319, 0.321])):
+        xyz = np.array([[0, 0, depth + gap] for gap in (*gaps, *(-gap for gap in gaps))], np.float32)
+        measured = np.full((48, 64), depth, np.float32)
+        assert project(xyz, np.eye(4), measured, DEPTH, COLOR, gap_growth=0.02)[0].tolist() == [0, 2]
+    assert not len(project(xyz, np.eye(4), measured, DEPTH, COLOR)[0])
+
+
 @pytest.mark.parametrize("value", [-np.inf, np.nan, np.inf])
 def test_a_lost_pose_is_an_error_of_the_frame(value):
     """ScanNet writes -inf where tracking was lost; CLIP2Scene then looks for a crop with points forever."""
@@ -143,14 +152,19 @@ def test_no_points_and_nothing_seen():
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), angle=st.floats(-3.2, 3.2), gap=st.sampled_from([0.0, 0.05, 0.5]))
-def test_exactly_what_satisfies_the_predicate_is_kept(seed, angle, gap):
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    angle=st.floats(-3.2, 3.2),
+    gap=st.sampled_from([0.0, 0.05, 0.5]),
+    growth=st.sampled_from([0.0, 0.1]),
+)
+def test_exactly_what_satisfies_the_predicate_is_kept(seed, angle, gap, growth):
     rng = np.random.default_rng(seed)
     pose = turned(angle, rng.uniform(-1, 1, 3))
     depth = rng.choice(np.array([0, 0.5, 1, 1.5, 2], np.float32), (48, 64))
     xyz = to_world(pose, rng.uniform((-1.5, -1, -1), (1.5, 1, 2.5), (500, 3)))
-    point, pixel = project(xyz, pose, depth, DEPTH, COLOR, gap)
-    expected_point, expected_pixel = reference.project(xyz, pose, depth, DEPTH, COLOR, gap)
+    point, pixel = project(xyz, pose, depth, DEPTH, COLOR, max_gap=gap, gap_growth=growth)
+    expected_point, expected_pixel = reference.project(xyz, pose, depth, DEPTH, COLOR, gap, growth)
     # NumPy's matrix product may round otherwise in the last bit; at 500 random points that decides nothing.
     assert np.array_equal(point, expected_point)
     assert np.array_equal(pixel, expected_pixel)

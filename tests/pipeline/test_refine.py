@@ -4,7 +4,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hicl.pipeline.refine import add_scores, count, elected, majority, set_ceiling, vote
+from hicl.pipeline.refine import add_scores, count, elected, majority, set_ceiling, vote, vote_in_masks
 
 
 @st.composite
@@ -84,6 +84,13 @@ def test_voting_mends_noise_below_one_half_and_spreads_a_wrong_majority():
         raw = np.where(wrong, 9, truth).astype(np.uint8)
         refined = vote(raw, point, np.array([0, 2000]), set_id)
         assert ((refined == truth).mean() > (raw == truth).mean()) == better
+
+
+def test_masks_vote_in_their_image_alone():
+    """Mask 7 of the first image says 2 1 2, mask 7 of the second 1 3: they have nothing to do with each other."""
+    mask = np.array([7, 7, 7, 0, -2, 7, 7, 2**31 - 1], np.int32)
+    labels = np.array([2, 1, 2, 4, 5, 1, 3, 255], np.uint8)
+    assert vote_in_masks(labels, mask, np.array([0, 5, 8])).tolist() == [2, 2, 2, 4, 5, 1, 1, 255]
 
 
 @settings(max_examples=50, deadline=None)

@@ -190,7 +190,7 @@ def test_bad_images_cost_their_frame_only(tmp_path):
     with pytest.raises(FrameError, match="frame-000000.depth.png: depth is zero everywhere"):
         scene.frame(0)
     with pytest.raises(FrameError, match="frame-000003.color.png: colour doesn't decode"):
-        scene.frame(3)
+        _ = scene.frame(3).color
     seven(tmp_path, 12)[1].unlink()
     with pytest.raises(FrameError, match="frame-000012.depth.png"):
         scene.frame(12)

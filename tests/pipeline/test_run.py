@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,10 @@ from scans import tree, write_labels, write_scan
 from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.export import export
-from hicl.pipeline import report, run
+from hicl.pipeline import refine, report, run
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
-from hicl.pipeline.datasets import ply, rgbd
+from hicl.pipeline.datasets import frames, ply, rgbd
 from hicl.pipeline.datasets.nyu40 import CLASSES, NYU40_IDS
 
 ALL_STAGES = {"points", "views", "sets", "features", "labels"}
@@ -266,6 +267,70 @@ def test_label_images_in_nyu40_ids(root, tmp_path):
         np.testing.assert_array_equal(*arrays)
     summary = preprocess(root, tmp_path / "wrong", labels_only(tmp_path))
     assert "--label-ids nyu40" in summary.failed["corner0"]
+
+
+def test_masks_of_a_segmenter_vote_before_the_sets_after_them_or_alone(root, tmp_path):
+    """Three quarters of each image are a mask each, the last is none; the fourth image has no masks."""
+    for scene in ("corner0", "corner1"):
+        write_labels(tmp_path / "labels" / scene, classes=3)
+        (tmp_path / "masks" / scene).mkdir(parents=True)
+        quarters = np.kron([[300, 1], [2, 0]], np.ones((24, 32), int)).astype(np.uint16)
+        for frame in range(3):
+            Image.fromarray(quarters).save(tmp_path / "masks" / scene / f"{frame:06d}.png")
+    given = {"masks_dir": str(tmp_path / "masks")}
+    preprocess(root, tmp_path / "cache", labels_only(tmp_path, **given))
+    scene = open_cache(tmp_path / "cache").scene("corner0")
+    mask, raw, indptr = (scene.read(f"pairs/{name}") for name in ("mask", "raw", "indptr"))
+    row, column = scene.read("pairs/pixel").T
+    view = np.repeat(np.arange(4), np.diff(indptr))
+    quarter = np.where(row < 24, np.where(column < 32, 300, 1), np.where(column < 32, 2, 0))
+    np.testing.assert_array_equal(mask, np.where(view < 3, quarter, 0))
+
+    def by_mask(labels):
+        voted = labels.copy()
+        for key in {(v, m) for v, m in zip(view.tolist(), mask.tolist(), strict=True) if m}:
+            own = (view == key[0]) & (mask == key[1])
+            counts = np.bincount(labels[own], minlength=256)
+            counts[255] = 0
+            voted[own] = counts.argmax() if counts.any() else 255
+        return voted
+
+    sets = scene.read("sets/id")
+    by_set = partial(refine.vote, point=scene.read("pairs/point"), indptr=indptr, set_id=sets)
+    expected = {"alone": by_mask(raw), "after": by_mask(by_set(raw)), "before": by_set(by_mask(raw))}
+    assert not np.array_equal(expected["alone"], expected["before"])
+    for masks, labels in expected.items():
+        preprocess(root, tmp_path / "cache", labels_only(tmp_path, masks=masks, **given))
+        np.testing.assert_array_equal(open_cache(tmp_path / "cache").scene("corner0").read("pairs/refined"), labels)
+    preprocess(root, tmp_path / "cache", labels_only(tmp_path))
+    assert not open_cache(tmp_path / "cache").scene("corner0").has("pairs/mask")
+    with pytest.raises(HiclError, match="--vote scores asks no labels"):
+        labels_only(tmp_path, vote="scores", **given)
+    for image, said in ((np.zeros((4, 4, 3), np.uint8), "grey image of masks"), (None, "no images; --masks-dir holds")):
+        shutil.rmtree(tmp_path / "masks/corner0")
+        (tmp_path / "masks/corner0").mkdir()
+        if image is not None:
+            Image.fromarray(image).save(tmp_path / "masks/corner0/0.png")
+        summary = preprocess(root, tmp_path / "cache", labels_only(tmp_path, **given))
+        assert said in summary.failed["corner0"]
+
+
+def test_label_images_need_no_colour_images(root, tmp_path, monkeypatch):
+    """One is looked at for its size; what doesn't decode is no reason to leave a frame out."""
+    for scene in ("corner0", "corner1"):
+        write_labels(tmp_path / "labels" / scene)
+    (root / "corner1/frame-000002.color.png").write_bytes(b"not an image")
+    decoded = []
+    original = frames.read_color
+
+    def spy(path, *args):
+        decoded.append(path.name)
+        return original(path, *args)
+
+    monkeypatch.setattr(frames, "read_color", spy)
+    summary = preprocess(root, tmp_path / "cache", labels_only(tmp_path))
+    assert summary.skipped == {"corner0": {}, "corner1": {}} and set(decoded) == {"frame-000000.color.png"}
+    assert len(open_cache(tmp_path / "cache").scene("corner1").read("views/frame")) == 4
 
 
 def test_a_scan_in_surveyors_coordinates(root, tmp_path):
