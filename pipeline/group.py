@@ -16,7 +16,7 @@ from hicl.config import recorded
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline import agreement
 from hicl.pipeline.datasets.scene import Group, Item, unread
-from hicl.pipeline.job import Job, Staged, feature_reader, label_files, published_arrays
+from hicl.pipeline.job import Job, Staged, feature_reader, published_arrays
 
 Arrays = dict[str, np.ndarray]
 Made = tuple[Arrays, dict]
@@ -148,13 +148,13 @@ def _seen_anew(job: Job, item: Item, tick: Callable[[], None]) -> Made:
 
 
 def _labels(job: Job, known: Arrays, own: dict, text: np.ndarray) -> Arrays:
-    from hicl.pipeline import refine, stages
+    from hicl.pipeline import refine, segmented, stages
 
     if job.labels is None:
         raw, votes = stages.label_from_features(text, known)
     else:
-        files = label_files(job.labels)
-        raw = stages.label_from_images(files, job.classes, job.config.label_ids, own["images"], known)
+        images = segmented.image_files(job.labels, "--labels-dir")
+        raw = segmented.labels_at(images, job.classes, job.config.label_ids, own["images"], known)
         votes = refine.count(raw, known["pairs/point"], known["sets/id"], len(job.classes))
     return stages.make_labels(raw, votes, known, job.config)
 
