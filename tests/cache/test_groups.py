@@ -1,21 +1,35 @@
 """Many scenes in one Zarr group: cache/SPEC.md, "A group"."""
 
+import json
+import shutil
+import struct
+
+import google_crc32c
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import zarr
-from scenes import fill_groups, groups, put_group, set_text, tree
+from fsspec.implementations.memory import MemoryFileSystem
+from scenes import fill_groups, groups, key_frame, put_group, set_text, tree
+from typer.testing import CliRunner
 
 from hicl.cache.check import check
 from hicl.cache.opening import open_cache
 from hicl.cache.writer import CacheWriter
+from hicl.commands import app
 from hicl.errors import HiclError
 
 IDS = ["none.000", "none.001", "one.000", "one.001", "one.002", "two.000"]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return fill_groups(tmp_path_factory.mktemp("groups") / "cache")
+
+
 @pytest.fixture
-def cache(tmp_path):
-    return fill_groups(tmp_path / "cache")
+def cache(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "cache")
 
 
 def assert_scene(scene, expected):
@@ -144,3 +158,175 @@ def _empty(writer):
 
     with staging(writer.path) as stage:
         stage.build_group("x", [], {}, [])
+
+
+# Damage.
+
+
+def with_checksum(payload: bytes) -> bytes:
+    return payload + struct.pack("<I", google_crc32c.value(payload))
+
+
+def shard_of(cache, name, group="one"):
+    return next(path for path in (cache / "scenes" / group / name / "c").rglob("*") if path.is_file())
+
+
+def refused(cache, name, said, scene="one.000"):
+    with pytest.raises(HiclError, match=said) as error:
+        open_cache(cache).scene(scene).read(name)
+    assert "\n" not in str(error.value) and name in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(key_frame()))
+def test_every_flipped_byte_is_found(cache, name):
+    """By one scene at least, each of which reads the index and its own chunk; and by `hicl check`."""
+    file = shard_of(cache, name)
+    whole = file.read_bytes()
+    for byte in np.unique(np.linspace(0, len(whole) - 1, 16).astype(int)):
+        file.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << byte % 8]) + whole[byte + 1 :])
+        found = []
+        for scene in open_cache(cache).group("one"):
+            try:
+                scene.read(name)
+            except HiclError as error:
+                assert "delete the scene and preprocess again" in str(error) and "\n" not in str(error)
+                found.append(scene.id)
+        assert found, byte
+    assert list(check(cache)[1]) == ["one"]
+    file.write_bytes(whole)
+    assert check(cache) == (["none", "one", "two"], {})
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("name", ["points/xyz", "pairs/raw", "features/grid"])
+def test_truncated(cache, name, keep):
+    file = shard_of(cache, name)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(keep * len(whole))])
+    refused(cache, name, "delete the scene and preprocess again")
+    file.unlink()
+    refused(cache, name, "missing")
+
+
+@pytest.mark.parametrize("entry", [(1 << 64) - 1, 1 << 40])
+@pytest.mark.parametrize("field", [0, 1])
+def test_a_chunk_that_lies_outside(cache, field, entry):
+    """With an index whose checksum is right, as one that is made to do harm has."""
+    file = shard_of(cache, "points/xyz")
+    data = bytearray(file.read_bytes())
+    n = 16 * 3 + 4
+    index = bytearray(data[-n:-4])
+    index[8 * field : 8 * field + 8] = entry.to_bytes(8, "little")
+    file.write_bytes(bytes(data[:-n]) + with_checksum(bytes(index)))
+    refused(cache, "points/xyz", "a chunk lies outside it")
+    assert open_cache(cache).scene("one.001").read("points/xyz").shape == (5, 3)
+
+
+def test_a_chunk_of_another_scene(cache):
+    """Its checksum is right; what it holds is then looked at like any other content."""
+    file = shard_of(cache, "pairs/point")
+    data = file.read_bytes()
+    n = 16 * 3 + 4
+    index = bytearray(data[-n:-4])
+    index[16:32] = index[:16]
+    file.write_bytes(data[:-n] + with_checksum(bytes(index)))
+    sound, damaged = check(cache)
+    assert sound == ["none", "two"] and "one" in damaged
+
+
+@pytest.mark.parametrize(
+    "shape", [[3, 9], [3, 6, 3], [4, 9, 3], [3, 9, 4], [3, 1 << 40, 3], [3], [], None, [3, "9", 3]]
+)
+def test_a_shape_is_compared_before_anything_is_allocated(cache, shape):
+    file = cache / "scenes" / "one" / "points/xyz" / "zarr.json"
+    meta = json.loads(file.read_text())
+    meta["shape"] = meta["chunk_grid"]["configuration"]["chunk_shape"] = shape
+    if shape and len(shape) > 1:
+        meta["codecs"][0]["configuration"]["chunk_shape"] = [1, *shape[1:]]
+    file.write_text(json.dumps(meta))
+    refused(cache, "points/xyz", "shape|axes|can't hold|damaged", "one.002")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"items": None}, {"items": []}, {"items": [5]}, {"items": [{}] * 1001}, {"stages": {}}, {"split": 5},
+        {"items": [{"counts": {"points": -1}}] * 3}, {"items": [{}, {}, {}]}, {"settings": []},
+    ],
+)  # fmt: skip
+def test_a_group_that_describes_itself_otherwise(cache, change):
+    file = cache / "scenes" / "one" / "zarr.json"
+    meta = json.loads(file.read_text())
+    meta["attributes"] |= change
+    file.write_text(json.dumps(meta))
+    with pytest.raises(HiclError, match="scenes/one/zarr.json: no such (items|stages|split|settings|counts of item 0)"):
+        open_cache(cache).scene("one.000")
+    assert list(check(cache)[1]) == ["one"]
+
+
+@pytest.mark.parametrize("count", [-1, 1001, 1 << 40])
+def test_a_manifest_of_too_many(cache, count):
+    rows = pq.read_table(cache / "manifest.parquet")
+    column = rows.schema.get_field_index("items")
+    pq.write_table(rows.set_column(column, "items", [[count, 3, 1]]), cache / "manifest.parquet")
+    with pytest.raises(HiclError, match="manifest.parquet: .* scenes in none"):
+        open_cache(cache).scene_ids()
+
+
+def test_check_removes_a_damaged_group(cache):
+    file = shard_of(cache, "sets/id")
+    file.write_bytes(file.read_bytes()[:-1])
+    found = CliRunner().invoke(app, ["check", str(cache), "--remove"])
+    assert found.exit_code == 1 and "scenes/one/sets/id" in found.stdout
+    assert check(cache) == (["none", "two"], {})
+    assert open_cache(cache).scene_ids() == ["none.000", "none.001", "two.000"]
+
+
+# In an object store.
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    return fill_groups("memory://bucket/cache")
+
+
+def test_a_remote_cache_reads_like_any_other(remote):
+    reader = open_cache(remote)
+    assert reader.scene_ids() == IDS
+    for name, items in groups().items():
+        for number, expected in enumerate(items):
+            assert_scene(reader.scene(f"{name}.{number:03d}"), expected)
+    assert reader.fingerprints(IDS) == [reader.scene(name).fingerprint for name in IDS]
+    assert check(remote) == (["none", "one", "two"], {})
+
+
+def test_a_remote_group_is_replaced_whole(remote):
+    old = open_cache(remote).scene("one.000")
+    old.read("points/xyz")
+    new = groups(50)["one"]
+    keep = [name for name in new[0] if not name.startswith("pairs/r")]
+    for item, before in zip(new, groups()["one"], strict=True):
+        for name in ("pairs/raw", "pairs/refined"):
+            item[name] = np.zeros_like(before[name])
+    with CacheWriter(remote, "nuscenes", grouped=True) as writer:
+        put_group(writer, "one", new, keep=keep)
+    with pytest.raises(HiclError, match="changed while it was read"):
+        old.read("pairs/raw")
+    for number, before in enumerate(groups()["one"]):
+        labels = {name: np.zeros_like(before[name]) for name in ("pairs/raw", "pairs/refined")}
+        assert_scene(open_cache(remote).scene(f"one.{number:03d}"), before | labels)
+
+
+def test_a_mirror_that_lost_a_bit_fetches_again(remote, tmp_path):
+    open_cache(remote).scene("one.000").read("points/xyz")
+    (file,) = (tmp_path / "home").rglob("xyz/c/0/0/0")
+    data = bytearray(file.read_bytes())
+    data[5] ^= 1
+    file.unlink()
+    file.write_bytes(data)
+    np.testing.assert_array_equal(
+        open_cache(remote).scene("one.000").read("points/xyz"), groups()["one"][0]["points/xyz"]
+    )
