@@ -39,7 +39,7 @@ class Group:
 
     specs: those that there may be. sizes: what their letters stand for, as far as it is known. seen: of arrays whose
     values were looked at; all groups of a reader share it, so that an epoch doesn't look again. mirror: fetches arrays
-    into the folder; None: they are there. item: which scene's arrays, where the folder holds those of several.
+    into the folder; None: they are there. item, shapes: as of `storage.read_array`.
     """
 
     def __init__(
@@ -50,9 +50,10 @@ class Group:
         seen: set,
         mirror: "MirroredGroup | None" = None,
         item: storage.Item | None = None,
+        shapes: dict[str, tuple[int, ...]] | None = None,
     ):
         self.path, self._specs, self._sizes, self._seen, self._mirror = path, specs, dict(sizes), seen, mirror
-        self._item = item
+        self._item, self._shapes = item, shapes
 
     def has(self, name: str) -> bool:
         """Whether an array is there, by its name such as "points/xyz"."""
@@ -70,9 +71,9 @@ class Group:
 
     def read(self, name: str) -> np.ndarray:
         """A whole array, read-only. Raises `HiclError` if it is missing or damaged, or its values can't be."""
-        self.folder(name)
         if not self._mirror:
             return self._read(name)
+        self.folder(name)
         try:
             return self._read(name)
         except HiclError:  # perhaps it is the mirror's disk that lost a bit
@@ -84,7 +85,7 @@ class Group:
             raise HiclError(str(error).replace(str(self.path), self._mirror.where)) from None
 
     def _read(self, name: str) -> np.ndarray:
-        array, crc = storage.read_array(self.path, self._specs[name], self._sizes, self._item)
+        array, crc = storage.read_array(self.path, self._specs[name], self._sizes, self._item, self._shapes)
         # One number for each: an epoch of nuScenes meets 300,000 arrays.
         key = hash((str(self.path), name, self._item, array.shape, crc))
         if key not in self._seen:
@@ -110,6 +111,7 @@ class SceneReader(Group):
         mirror: "MirroredGroup | None" = None,
         attributes: dict | None = None,
         item: storage.Item | None = None,
+        shapes: dict[str, tuple[int, ...]] | None = None,
     ):
         path = Path(path)
         self.id = scene_id or path.name
@@ -122,7 +124,7 @@ class SceneReader(Group):
             sizes["T"] = len(root["truth_classes"] or root["classes"])
             if self.attributes["stages"]["text"] == root["text_fingerprint"]:  # else its labels are of other classes
                 sizes["C"] = len(root["classes"])
-        super().__init__(path, SCENE_ARRAYS, sizes, set() if seen is None else seen, mirror, item)
+        super().__init__(path, SCENE_ARRAYS, sizes, set() if seen is None else seen, mirror, item, shapes)
 
     @property
     def fingerprint(self) -> str:
@@ -154,6 +156,7 @@ class CacheReader:
         self.truth_classes: tuple[str, ...] = tuple(self.root["truth_classes"])
         self.fingerprint: str = self.root["text_fingerprint"]
         self._seen: set = set()
+        self._groups: dict[str, tuple[bytes, dict, dict]] = {}
 
     def _place(self, name: str) -> "tuple[Path, MirroredGroup | None] | None":
         """(folder of a group on this machine's disk, what fetches its arrays there), or None if it isn't there."""
@@ -215,7 +218,7 @@ class CacheReader:
             return None
         path, mirror = place
         where = mirror.where if mirror else path
-        about = group_attributes(read_bytes(path / "zarr.json"), where)
+        about, shapes = self._about(group, read_bytes(path / "zarr.json"), where)
         n = len(about["items"])
         return [
             SceneReader(
@@ -226,10 +229,20 @@ class CacheReader:
                 mirror,
                 item_attributes(about, i, where),
                 storage.Item(i, n),
+                shapes,
             )
             for i in (range(n) if numbers is None else numbers)
             if i < n
         ]
+
+    def _about(self, group: str, content: bytes | None, where: str | Path) -> tuple[dict, dict]:
+        """(attributes of a group, shapes of its arrays as far as they are known): as they were found before where its
+        zarr.json is the same, for nothing else of what is published is written to without it."""
+        key = hashlib.sha256(content or b"").digest()
+        known = self._groups.get(group)
+        if known is None or known[0] != key:
+            known = self._groups[group] = key, group_attributes(content, where), {}
+        return known[1], known[2]
 
     def scene(self, scene_id: str) -> SceneReader:
         """One scene. Raises `HiclError` if it isn't there or its labels belong to another class list."""

@@ -84,34 +84,61 @@ def digest(folder: Path, specs: list[ArraySpec], grouped: bool = False) -> str:
 
 
 def read_array(
-    folder: Path, spec: ArraySpec, sizes: dict[str, int], item: Item | None = None
+    folder: Path,
+    spec: ArraySpec,
+    sizes: dict[str, int],
+    item: Item | None = None,
+    shapes: dict[str, tuple[int, ...]] | None = None,
 ) -> tuple[np.ndarray, int]:
     """(array, crc32c of its stored bytes) from a scene's folder; mapped into memory where it isn't packed. Read-only.
 
     sizes: what the letters of `spec.shape` stand for; those that aren't there yet are added, but that of the first axis
-    must be there for an item. item: which scene's, where the folder is a group's. Raises `HiclError`.
+    must be there for an item. item: which scene's, where the folder is a group's. shapes: of a group's arrays whose
+    metadata were looked at before, as this does. Raises `HiclError`.
     """
-    metadata, chunk = (folder / name for name in files_of(spec, item is not None))
+    if item is not None:
+        return _read_item(folder, spec, sizes, item, {} if shapes is None else shapes)
+    metadata, chunk = (folder / name for name in files_of(spec))
+    shape, kind = _described(metadata, spec, sizes, None)
+    size, dtype = math.prod(shape) * spec.itemsize, np.dtype(spec.dtype)
+    if not size:
+        array, crc = np.empty(shape, dtype), 0
+    elif kind == "plain":
+        array, crc = _mapped(chunk, dtype, shape, size)
+    else:
+        array, crc = _unpacked(chunk, dtype, shape, size, chunking(spec, shape)[1] is not None)
+    array.flags.writeable = False
+    return array, crc
+
+
+def _read_item(
+    folder: Path, spec: ArraySpec, sizes: dict[str, int], item: Item, shapes: dict[str, tuple[int, ...]]
+) -> tuple[np.ndarray, int]:
+    metadata, chunk = (f"{folder}/{name}" for name in files_of(spec, grouped=True))  # pathlib takes longer than reading
+    shape, n = shapes.get(spec.name), rows(spec, sizes)
+    if shape is None or n > shape[1]:
+        shape, _ = _described(Path(metadata), spec, sizes, item)
+        shapes[spec.name] = shape
+    if math.prod(shape):
+        array, crc = _read_chunk(chunk, np.dtype(spec.dtype), shape[1:], item)
+    else:
+        array, crc = np.empty(shape[1:], spec.dtype), 0
+    array = array[:n]
+    array.flags.writeable = False
+    return array, crc
+
+
+def _described(
+    metadata: Path, spec: ArraySpec, sizes: dict[str, int], item: Item | None
+) -> tuple[tuple[int, ...], str]:
+    """(shape, plain or packed) as an array's zarr.json says. Raises `HiclError` for what the specification hasn't."""
     try:
         meta = read_json(metadata) if metadata.stat().st_size <= _MOST_METADATA else None
     except OSError:  # with a file in a folder's place too
         raise HiclError(f"{metadata}: missing; a cache that lost files: {WAY_OUT}") from None
     shape = _shape(meta, spec, sizes, metadata, item)
     chunks, shard = chunking(spec, shape, item is not None)
-    kind = _storage(meta, chunks, shard, spec, metadata)
-    size, dtype = math.prod(shape) * spec.itemsize, np.dtype(spec.dtype)
-    if item is not None:
-        n = rows(spec, sizes)
-        array, crc = _one_of(chunk, dtype, shape[1:], item) if size else (np.empty(shape[1:], dtype), 0)
-        array = array[:n]
-    elif not size:
-        array, crc = np.empty(shape, dtype), 0
-    elif kind == "plain":
-        array, crc = _mapped(chunk, dtype, shape, size)
-    else:
-        array, crc = _unpacked(chunk, dtype, shape, size, shard is not None)
-    array.flags.writeable = False
-    return array, crc
+    return shape, _storage(meta, chunks, shard, spec, metadata)
 
 
 def _shape(meta: Any, spec: ArraySpec, sizes: dict[str, int], where: Path, item: Item | None) -> tuple[int, ...]:
@@ -219,7 +246,7 @@ def _unpacked(file: Path, dtype: np.dtype, shape: tuple, size: int, sharded: boo
     return array, crc
 
 
-def _one_of(file: Path, dtype: np.dtype, shape: tuple[int, ...], item: Item) -> tuple[np.ndarray, int]:
+def _read_chunk(file: str, dtype: np.dtype, shape: tuple[int, ...], item: Item) -> tuple[np.ndarray, int]:
     """One chunk of a shard, of which the rest isn't read."""
     size = math.prod(shape) * dtype.itemsize
     try:
@@ -248,17 +275,17 @@ def _part(file: BinaryIO, offset: int, length: int) -> np.ndarray:
     return np.frombuffer(os.pread(file.fileno(), length, offset), np.uint8)
 
 
-def _assert_inside(offset: int, length: int, end: int, file: Path) -> None:
+def _assert_inside(offset: int, length: int, end: int, file: Path | str) -> None:
     if offset + length > end:  # so does a chunk that isn't there
         raise HiclError(f"{file}: damaged: a chunk lies outside it; {WAY_OUT}")
 
 
-def _assert_holds(packed: int, size: int, file: Path) -> None:
+def _assert_holds(packed: int, size: int, file: Path | str) -> None:
     if size > max(_SMALL, _MOST_TIMES * packed):
         raise HiclError(f"{file}: {packed} bytes can't hold the {size} of its shape; {WAY_OUT}")
 
 
-def _checked(data: np.ndarray, file: Path) -> int:
+def _checked(data: np.ndarray, file: Path | str) -> int:
     """The crc32c at the end of stored bytes, uint8 [n], which is theirs."""
     if len(data) < _CRC:
         raise HiclError(f"{file}: {len(data)} bytes, damaged or missing; {WAY_OUT}")
@@ -268,7 +295,7 @@ def _checked(data: np.ndarray, file: Path) -> int:
     return stored
 
 
-def _unpack(data: np.ndarray, array: np.ndarray, file: Path) -> None:
+def _unpack(data: np.ndarray, array: np.ndarray, file: Path | str) -> None:
     """A chunk of Blosc's. Its header says how many bytes it has and unpacks to; checked before it is touched."""
     from numcodecs import blosc
 

@@ -25,22 +25,26 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """(a regular file, its bytes). Raises `FileNotFoundError` if there is none, and `HiclError` if
-    it can't be read, or is a pipe or a device, which might never end."""
+def opened(path: Path | str) -> Iterator[tuple[BinaryIO, int]]:
+    """(a regular file, its bytes). Raises `FileNotFoundError` if there is none, and `HiclError` if it can't be read, or is
+    a pipe or a device, which might never end."""
     try:
         # A pipe is opened only to be refused, and without waiting for its other end.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise HiclError(f"{path}: not a regular file")
-            yield file, about.st_size
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(path) from None
     except OSError as error:
         raise HiclError(f"{path}: can't be read ({error.strerror})") from None
     except ValueError:  # a NUL in the name
         raise HiclError(f"{str(path)!r}: no such file") from None
+    try:
+        with open(descriptor, "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise HiclError(f"{path}: not a regular file")
+            yield file, about.st_size
+    except OSError as error:
+        raise HiclError(f"{path}: can't be read ({error.strerror})") from None
 
 
 def parse_json(content: bytes | str, where: str | Path) -> Any:

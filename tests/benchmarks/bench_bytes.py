@@ -109,10 +109,10 @@ def forget(folder: Path) -> None:
             os.close(descriptor)
 
 
-def write_npy(arrays: dict[str, np.ndarray], folder: Path) -> None:
+def write_npy(arrays: dict[str, np.ndarray], folder: Path, names: tuple[str, ...] = TRAINING) -> None:
     """What training reads, a file an array."""
     folder.mkdir()
-    for i, name in enumerate(TRAINING):
+    for i, name in enumerate(names):
         np.save(folder / f"{i}.npy", arrays[name])
 
 
