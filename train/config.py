@@ -37,7 +37,14 @@ EXPERIMENTS = {
     "III": Experiment("refined", intra=True, title="+ intra-scene correlation", paper=32.1),
     "IV": Experiment("refined", intra=True, inter=True, title="+ inter-scene correlation", paper=36.1),
     "V": Experiment("refined", True, True, True, title="+ feedback distillation", paper=36.6, paper_nuscenes=23.0),
-    "VI": Experiment("refined", intra=True, inter=True, feedback=True, recipe=True, title="+ our recipe"),
+    "VI": Experiment(
+        "refined",
+        intra=True,
+        inter=True,
+        feedback=True,
+        recipe=True,
+        title="+ labels by images and network together (ours)",
+    ),
 }
 
 

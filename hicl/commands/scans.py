@@ -119,7 +119,7 @@ def view(
 
     from hicl.viewer import layers, page, server
 
-    pool, _ = pooling(pool)
+    pooled, _ = pooling(pool)
     server.viser()  # what is missing is said before anything slow
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise HiclError(f"-o {out}: give it a name that ends in .html")
@@ -128,7 +128,7 @@ def view(
         from hicl.predict import load_model
 
         trained = load_model(model, device)
-    cloud = layers.load(path, scene, trained, root, up, scale, (clip, weights), pool)
+    cloud = layers.load(path, scene, trained, root, up, scale, (clip, weights), pooled)
     thin = cloud.thinned(max_points)
     if len(thin.xyz) < len(cloud.xyz):
         typer.echo(f"{len(thin.xyz):,} of {len(cloud.xyz):,} points, drawn at random; --max-points takes more")

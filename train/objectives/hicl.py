@@ -1,6 +1,7 @@
 """HICL's own objective: L_ce, L̂_ce within and across scenes, and L_kl, which join one after the other."""
 
 import torch
+from torch import nn
 
 from hicl.devices import computes_bf16
 from hicl.train.config import EXPERIMENTS, Config, LossConfig, phase_epochs
@@ -23,12 +24,13 @@ class Hicl:
         self.config, self.group = config, group
         self.experiment = EXPERIMENTS[config.experiment]
         self.attention_epoch, self.feedback_epoch = phase_epochs(config.schedule)
-        self.heads = {}
+        self.heads: dict[str, nn.Module] = {}
         for number, name in enumerate(("intra", "inter"), start=1):
             torch.manual_seed(config.seed + number * _HEAD_SEED)
             if getattr(self.experiment, name):
                 self.heads[name] = CorrelationHead(width, config.heads).to(group.device)
-        self.memory, self.kept = None, {}
+        self.memory: Memory | None = None
+        self.kept: dict[str, nn.Module] = {}
         if self.experiment.recipe and config.recipe.memory:
             self.memory = Memory(config.heads.layers, config.recipe.memory * config.heads.tokens, width)
             self.kept = {"memory": self.memory.to(group.device)}
