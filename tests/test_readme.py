@@ -29,7 +29,7 @@ from hicl.errors import FrameError
 from hicl.pipeline.datasets import scannet
 
 ROOT = Path(__file__).parent.parent
-NEEDS = ("scannet", "weights", "machines")
+NEEDS = ("scannet", "nuscenes", "weights", "machines")
 IN_LITTLE = {
     r"--epochs \d+": "--epochs 1",
     r"hicl preprocess rgbd (?!.*--(clip|weights|teacher))": "hicl preprocess rgbd --clip hicl-miniature "
