@@ -26,8 +26,8 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 @contextlib.contextmanager
 def opened(path: Path | str) -> Iterator[tuple[BinaryIO, int]]:
-    """(a regular file, its bytes). Raises `FileNotFoundError` if there is none, and `HiclError` if it can't be read, or is
-    a pipe or a device, which might never end."""
+    """(a regular file, its bytes). Raises `FileNotFoundError` if there is none, and `HiclError` if it can't be read, or
+    is a pipe or a device, which might never end."""
     try:
         # A pipe is opened only to be refused, and without waiting for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
