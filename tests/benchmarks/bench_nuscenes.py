@@ -1,12 +1,12 @@
 """nuScenes' tables, projection and sets, beside the devkit's.
 
-    python tests/benchmarks/bench_nuscenes.py tables [--share 1.0] [--devkit PYTHON] [--folder DIR]
+    python tests/benchmarks/bench_nuscenes.py tables [FOLDER] [--share 1.0] [--devkit PYTHON]
     python tests/benchmarks/bench_nuscenes.py frames ROOT [--devkit PYTHON]
 
 `tables` writes made-up tables of v1.0-trainval's size, or a share of it, and opens them by both, each in a process of
-its own; before the clocks count, what both found is compared. `frames` projects a key frame of a folder in nuScenes'
-layout, `hicl miniature --kind street` writes one, into its six cameras, by both, and makes its sets. PYTHON is one that
-has nuscenes-devkit.
+its own, in a FOLDER that is kept or in one that isn't; before the clocks count, what both found is compared. `frames`
+projects a key frame of a folder in nuScenes' layout (`hicl miniature --kind street` writes one) into its six cameras
+by both, and makes its sets. PYTHON is one that has nuscenes-devkit.
 """
 
 import argparse
@@ -14,9 +14,17 @@ import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from table import best_ms
+
+from hicl.pipeline import lidar, normals, partition
+from hicl.pipeline.datasets import nuscenes
+from hicl.pipeline.datasets.nuscenes_splits import official
 
 SCENES, SAMPLES, VERSION = 850, 40, "v1.0-trainval"
 _CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
@@ -54,6 +62,23 @@ for token in json.loads(sys.stdin.read()):
     said[token] = [ego, sum(channel.startswith("CAM") for channel in data)]
 peak = int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024
 print(json.dumps({"s": took, "mb": peak, "items": len(found.sample), "said": said}))
+"""
+
+_DEVKIT_PROJECTS = """
+import sys, time, json, os
+from nuscenes import NuScenes
+known = NuScenes(sys.argv[2], sys.argv[1], verbose=False)
+data = known.get("sample", known.get("sample_data", sys.argv[3])["sample_token"])["data"]
+def project():
+    see = known.explorer.map_pointcloud_to_image
+    return {c: see(sys.argv[3], t)[0].shape[1] for c, t in data.items() if "CAM" in c}
+counts = project()
+times = []
+for _ in range(10):
+    start = time.perf_counter()
+    project()
+    times.append(time.perf_counter() - start)
+print(json.dumps({"ms": 1000 * min(times), "counts": counts}))
 """
 
 
@@ -134,8 +159,6 @@ def write_tables(folder: Path, share: float) -> int:
 
 
 def _names() -> list[str]:
-    from hicl.pipeline.datasets.nuscenes_splits import official
-
     return sorted(official("train") + official("val"))
 
 
@@ -169,6 +192,37 @@ def tables(folder: Path, share: float, devkit: str | None) -> None:
         print(f"times: {theirs['s'] / again['s']:.1f} of the time, {theirs['mb'] / again['mb']:.1f} of the memory")
 
 
+def frames(root: Path, devkit: str | None) -> None:
+    """The first key frame of a root: its six cameras, and its sets."""
+    scene = nuscenes.source(root, nuscenes.Settings()).scenes[0][0]
+    item = scene.items[0]
+    points = item.points()
+    cameras = {channel: item.image(channel)[1:] for channel in item.channels}
+    every = np.ones_like(points.valid)  # the devkit leaves the car's own points in
+
+    def project(valid: np.ndarray, sensor: np.ndarray | None) -> dict[str, int]:
+        return {
+            c: len(lidar.project(points.xyz, valid, pose, camera, sensor)[0]) for c, (camera, pose) in cameras.items()
+        }
+
+    counts = project(every, None)
+    without, with_hidden = (best_ms(partial(project, points.valid, sensor), 20) for sensor in (None, points.sensor))
+    print(f"six cameras: {without:.2f} ms, with what hides what {with_hidden:.2f} ms")
+    xyz = points.xyz[points.valid]
+    toward = (points.sensor - xyz).astype(np.float32)
+    index, _ = normals.neighbors(xyz, 32, 2.0)
+    print(f"sets of {len(xyz):,} points: {best_ms(lambda: partition.sweep_sets(xyz, toward), 10):.1f} ms")
+    print(f"  of it 32 neighbours {best_ms(lambda: normals.neighbors(xyz, 32, 2.0), 10):.1f} ms")
+    print(f"  of it normals {best_ms(lambda: normals.pca_normals(xyz, index, toward), 10):.1f} ms")
+    if devkit:
+        version = next(path.parent.name for path in root.glob("*/sample_data.json"))
+        theirs = in_a_process(devkit, _DEVKIT_PROJECTS, str(root), version, item.token)
+        assert all(abs(counts[c] - n) <= 2 for c, n in theirs["counts"].items()), "both must see the same points"
+        print(
+            f"devkit: {theirs['ms']:.1f} ms, {theirs['ms'] / without:.0f} times; {theirs['ms'] / with_hidden:.0f} times"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("tables", "frames"))
@@ -176,6 +230,9 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--devkit")
     options = parser.parse_args()
+    if options.what == "frames":
+        frames(options.root, options.devkit)
+        return
     with tempfile.TemporaryDirectory(dir=options.root) as folder:
         tables(options.root or Path(folder), options.share, options.devkit)
 
