@@ -25,15 +25,6 @@ def _past_string(data, at, end, escaped):
     """Behind the string that begins at the quote `at`, or SHORT; escaped b1 [1] is set if there is a backslash."""
     at += 1
     while at < end:
-        while at + 8 <= end:  # as vectors
-            found = False
-            for c in range(8):
-                found |= (data[at + c] == _QUOTE) | (data[at + c] == _BACKSLASH)
-            if found:
-                break
-            at += 8
-        if at >= end:
-            return SHORT
         if data[at] == _QUOTE:
             return at + 1
         if data[at] == _BACKSLASH:
