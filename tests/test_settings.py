@@ -52,7 +52,7 @@ def test_help_and_page_tell_what_train_takes_by_itself():
     """Voxels of 10 cm, the miniature's, and not the 5 cm of the paper; where both agree, one value."""
     listed = run("train", "--help").output
     for text, column in ((listed, "[default: {}]"), (page(), "| {} |")):
-        for key, value in (("stream.voxel_size", "0.1; scannet: 0.05; street: 0.2"), ("heads.layers", "3")):
+        for key, value in (("stream.voxel_size", "0.1; scannet: 0.05; street: 0.3"), ("heads.layers", "3")):
             assert any(key in line and column.format(value) in line for line in text.splitlines())
     assert "| `preset` | miniature |" in page()
 
