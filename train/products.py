@@ -100,7 +100,7 @@ def find_neighbours(keys, order, steps, inputs, outputs):
         inputs, outputs: [27, V] int32, filled as of `add_products`.
 
     Returns:
-        counts [27] int64; that of the middle, where each voxel meets itself, is 0.
+        counts [27] int64; in the middle each voxel meets itself.
     """
     counts, n = np.zeros(27, np.int64), len(keys)
     for k in range(13):
@@ -114,6 +114,7 @@ def find_neighbours(keys, order, steps, inputs, outputs):
                 outputs[k, found] = inputs[26 - k, found] = order[i]
                 found += 1
         counts[k] = counts[26 - k] = found
+    inputs[13], outputs[13], counts[13] = order, order, n
     return counts
 
 

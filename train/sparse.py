@@ -26,18 +26,17 @@ class Pairs:
     """Which rows of a convolution's input reach which rows of its output.
 
     inputs, outputs: [K, ≥ count] int32, rows of each of K offsets, each at most once. counts: [K] int64, how many of
-    them count. rows: number of the output's. center: the offset at which every row reaches itself, whose count is 0.
+    them count. rows: number of the output's.
     """
 
     inputs: np.ndarray
     outputs: np.ndarray
     counts: np.ndarray
     rows: int
-    center: int | None = None
 
     def turned(self, rows: int) -> "Pairs":
         """The same from the output's rows to the input's, of which there are `rows`."""
-        return Pairs(self.outputs, self.inputs, self.counts, rows, self.center)
+        return Pairs(self.outputs, self.inputs, self.counts, rows)
 
     def only(self, rows: slice) -> "Pairs":
         """Those that reach some of the output's rows, which are counted from the first of them."""
@@ -63,7 +62,7 @@ def same_pairs(coords: np.ndarray) -> Pairs:
     steps = (offsets[:, 0] * np.int64(extent[2]) + offsets[:, 1]) * extent[3] + offsets[:, 2]
     inputs, outputs = np.empty((2, 27, len(coords)), np.int32)
     counts = find_neighbours(keys, order, steps, inputs, outputs)
-    return Pairs(inputs, outputs, counts, len(coords), 13)
+    return Pairs(inputs, outputs, counts, len(coords))
 
 
 def halved_pairs(coords: np.ndarray) -> tuple[Pairs, np.ndarray]:
@@ -122,10 +121,7 @@ def _products(x: torch.Tensor, weight_KOI: torch.Tensor, pairs: Pairs) -> torch.
     missing = -width % COLUMNS
     padded_KOI = F.pad(weight_KOI, (0, 0, 0, missing)) if missing else weight_KOI
     tiles_KTIC = padded_KOI.reshape(offsets, -1, COLUMNS, channels).transpose(2, 3).contiguous()
-    if pairs.center is None:
-        out = x.new_zeros(pairs.rows, width + missing)
-    else:
-        out = x @ padded_KOI[pairs.center].T
+    out = x.new_zeros(pairs.rows, width + missing)
     _by_tiles(add_products, pairs, x, tiles_KTIC, out)
     return out[:, :width].contiguous() if missing else out
 
@@ -136,8 +132,6 @@ def _outer_products(x: torch.Tensor, y: torch.Tensor, pairs: Pairs) -> torch.Ten
     missing = -width % COLUMNS
     y = F.pad(y, (0, missing)) if missing else y
     out_KIO = x.new_zeros(len(pairs.counts), x.shape[1], width + missing)
-    if pairs.center is not None:
-        torch.mm(x.T, y, out=out_KIO[pairs.center])
     _by_tiles(add_outer_products, pairs, x, y, out_KIO)
     return out_KIO[..., :width]
 
