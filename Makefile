@@ -5,6 +5,8 @@
 #   make reproduce-table2                        set up, the whole method on the embedded miniature
 #   make reproduce-table2 SEEDS=3                with three seeds
 #   make reproduce-table2 SCANNET=/data/scannet  the same on ScanNet
+#   make reproduce-table2 DATA=street            the same on procedural streets, in nuScenes' own layout
+#   make reproduce-table2 NUSCENES=/data/nuscenes  on nuScenes
 #   make reproduce-table2 SCENES=8 EPOCHS=2      in little, to see that it runs
 #   make … PYTHON=/path/to/python3.12            with that Python; UV=uv: installed by uv, which reads no pip settings
 #   make … TORCH_INDEX=URL                       PyTorch from that index, such as one with its CPU wheels
@@ -18,6 +20,7 @@ VENV ?= .venv
 WORK ?= work
 RESULTS ?= results
 SCENES ?= 80
+STREETS ?= $(if $(filter file,$(origin SCENES)),24,$(SCENES))
 SEED ?= 1
 SEEDS ?= 1
 EPOCHS ?=
@@ -28,6 +31,14 @@ ifdef SCANNET
 CACHE := $(WORK)/scannet-cache
 PRESET := scannet
 JOBS ?= 1
+else ifdef NUSCENES
+CACHE := $(WORK)/nuscenes-cache
+PRESET := nuscenes
+JOBS ?= 1
+else ifeq ($(DATA),street)
+CACHE := $(WORK)/street-cache
+PRESET := street
+JOBS ?= 2
 else
 CACHE := $(WORK)/miniature-cache
 PRESET := miniature
@@ -63,6 +74,11 @@ cache: setup
 ifdef SCANNET
 	$(HICL) preprocess scannet --root $(SCANNET) --out $(CACHE) --split train
 	$(HICL) preprocess scannet --root $(SCANNET) --out $(CACHE) --split val
+else ifdef NUSCENES
+	$(HICL) preprocess nuscenes --root $(NUSCENES) --out $(CACHE)
+else ifeq ($(DATA),street)
+	$(HICL) miniature --kind street --scenes $(STREETS) --seed $(SEED) --out $(WORK)/street
+	$(HICL) preprocess nuscenes --root $(WORK)/street --out $(CACHE)
 else
 	$(HICL) miniature --scenes $(SCENES) --seed $(SEED) --out $(WORK)/miniature
 	$(HICL) preprocess miniature --root $(WORK)/miniature --out $(CACHE)

@@ -204,6 +204,9 @@ def table(cache: CacheReader, numbers: dict) -> str:
     return "\n".join(lines)
 
 
+_DRAWN = 35.0  # metres from the car, to each side: beyond, a LiDAR's points lie too far apart to make a picture
+
+
 def draw(
     cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None = None, root: Path | None = None
 ) -> "Image":
@@ -219,6 +222,9 @@ def draw(
         pose = scene.read("views/pose")
         up, ahead = -pose[:, :3, 1].mean(axis=0), pose[:, :3, 2].mean(axis=0)
     shown = shown_points(scene)
+    if cache.grouped:
+        near = np.abs(scene.read("points/xyz")[shown, :2]).max(axis=1) < _DRAWN
+        shown = shown[near] if near.any() else shown
     xyz, normal = scene.read("points/xyz")[shown], None
     if scene.has("points/normal"):
         normal = scene.read("points/normal")[shown]
