@@ -27,7 +27,11 @@ class Texts:
 
     def __init__(self, texts: Sequence[str]):
         self._texts = texts
-        written = [_as_json(text) for text in texts]
+        together = "".join(texts)
+        if together.isascii() and together.isalnum():  # as all of nuScenes' tokens
+            written = [b'"%b"' % text.encode() for text in texts]
+        else:
+            written = [json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass") for text in texts]
         self._blob, self._bounds = _joined(written)
         self._slots = np.full(1 << (2 * len(texts) + 1).bit_length(), -1, np.int32)
         self.first = kernels.enter(self._blob, self._bounds, self._slots)
@@ -167,12 +171,6 @@ def _again(path: Path, row: dict, fields: tuple[str, ...], keys: np.ndarray, bou
     escaped = np.zeros(1, np.bool_)
     kernels.scan(data, len(data), kernels.OPEN, keys, bounds, spans, escaped)
     yield Rows(path, data, fields, spans, bool(escaped[0]))
-
-
-def _as_json(text: str) -> bytes:
-    if text.isalnum() and text.isascii():  # as all of nuScenes' tokens
-        return b'"%b"' % text.encode()
-    return json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _joined(texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
