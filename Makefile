@@ -97,9 +97,10 @@ benchmark: setup-test
 	$(VENV)/bin/python tests/benchmarks/bench_predict.py
 	$(VENV)/bin/python tests/benchmarks/bench_scale.py
 
-# Train the miniature's teacher anew, from crops and captions of other rooms.
+# Train the miniature's teachers anew, from crops and captions of other rooms and other streets.
 teacher: setup
-	$(VENV)/bin/python -m hicl.pipeline.miniature.train_teacher --out pipeline/miniature/teacher
+	$(VENV)/bin/python -m hicl.pipeline.miniature.train_teacher rooms --out pipeline/miniature/teacher
+	$(VENV)/bin/python -m hicl.pipeline.miniature.train_teacher streets --out pipeline/miniature/teacher
 
 # The version of everything that is installed, for each Python and system, into setup/lock.txt. What pyproject.toml still
 # allows stays as it is there; `make lock UPGRADE=1` takes the newest of all.

@@ -46,7 +46,7 @@ class PreprocessConfig:
     masks: str = setting(
         "before", "Masks vote before the sets, after them, or alone", choices=("before", "after", "alone")
     )
-    clip: str = setting("ViT-B-16-quickgelu", "open_clip model, or hicl-miniature")
+    clip: str = setting("ViT-B-16-quickgelu", "open_clip model, hicl-miniature or hicl-street")
     weights: str = setting("openai", "open_clip tag, or a file")
     dense: str = setting("maskclip", "Dense read-out", choices=tuple(READ_OUTS))
     short_side: int | None = setting(None, "Image size for the teacher", unit="pixels", above=0, shown="the model's")

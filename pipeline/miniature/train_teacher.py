@@ -1,8 +1,8 @@
-"""Train the miniature's teacher: `python -m hicl.pipeline.miniature.train_teacher --out DIR`.
+"""Train a teacher of the miniature's: `python -m hicl.pipeline.miniature.train_teacher rooms|streets --out DIR`.
 
 A CLIP in small: open_clip's own model, a ResNet with a block a stage (CLIP's ModifiedResNet) and a two-layer text
-tower, trained from scratch to match photographs and captions of rooms that no data set holds (seeds from 10,000,000
-on). Image-level pairs only; dense labels appear in the last line it prints, which measures its dense reading on rooms
+tower, trained from scratch to match photographs and captions of scenes that no data set holds (seeds from 10,000,000
+on). Image-level pairs only; dense labels appear in the last line it prints, which measures its dense reading on scenes
 of yet other seeds and changes nothing. That reading is wrong for about half of the pixels, as CLIP's is, because the
 model is small, young and never saw a mask.
 
@@ -15,7 +15,9 @@ model it leaves the other patches' values untrained, and frames were read at 40 
 One choice differs from CLIP: two captions in a batch often name the same things, so a pair's target is not one-hot but
 the overlap of the names (intersection over union), normalised over the batch.
 
-The script needs less than 25 minutes on two cores. On one machine the same seed gives the same weights.
+The teacher of streets goes on from the rooms', as far as their shapes agree: it knows captions' templates, and some of
+what edges and corners are. The script needs less than 25 minutes on two cores. On one machine the same seed gives the
+same weights.
 """
 
 import argparse
@@ -32,35 +34,39 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from hicl.pipeline.datasets.scannet import CLASSES, NYU40_IDS
-from hicl.pipeline.miniature.photos import Frames, Photographer, caption, shoot
+from hicl.pipeline.miniature.photos import Photographer, caption
+from hicl.pipeline.miniature.subjects import SUBJECTS, Frames, Subject
 from hicl.pipeline.miniature.writing import FIRST_TEACHER_SEED
+from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.processes import pool
 
-NAME = "hicl-miniature"
-CROP = 96  # pixels of a training photograph, cut from frames at about 1.5 times their scale
-FRAME = (240, 320)
+CROP = 96  # pixels of a training photograph, cut from frames at about the scale they are read at
 CELL = 32  # pixels a grid cell covers, CLIP's ResNets' stride
-READ_SIZE = 352  # shorter side at which frames are read, 1.5 times their own
 WORD_RATE = 5.0
 HELD_OUT_SEED = 2 * FIRST_TEACHER_SEED
 
-CONFIG: dict[str, Any] = {
-    "embed_dim": 64,
-    "vision_cfg": {"image_size": READ_SIZE, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
-    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-}
+CONTEXT = 24  # words of a caption, about
+
 
 Batch = tuple[np.ndarray, list[str], list[frozenset[str]]]
 """Pictures uint8 [B, s, s, 3], captions, the names in them."""
 
 
-def collect(seed: int, rooms: int, frames: int, workers: int) -> list[Frames]:
-    """Frames of `rooms` rooms, rendered by `workers` processes."""
-    shoot(seed, 0, 1)  # compiles the kernels once, before the workers would all do it
+def config_of(subject: Subject) -> dict[str, Any]:
+    """The open_clip config of a subject's teacher, for frames at the size they are read at."""
+    return {
+        "embed_dim": 64,
+        "vision_cfg": {"image_size": subject.read_size, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
+        "text_cfg": {"context_length": CONTEXT, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    }
+
+
+def collect(subject: Subject, seed: int, scenes: int, frames: int, workers: int) -> list[Frames]:
+    """Frames of `scenes` scenes, rendered by `workers` processes."""
+    subject.shoot(seed, 0, 1)  # compiles the kernels once, before the workers would all do it
     with pool(workers) as processes:
-        todo = processes.map(shoot, [seed] * rooms, range(rooms), [frames] * rooms, chunksize=4)
-        return list(tqdm(todo, "rooms", total=rooms, unit="room", disable=None))
+        todo = processes.map(subject.shoot, [seed] * scenes, range(scenes), [frames] * scenes, chunksize=4)
+        return list(tqdm(todo, "scenes", total=scenes, unit="scene", disable=None))
 
 
 def pair_loss(
@@ -98,6 +104,16 @@ def build(config: dict) -> Any:
     return model
 
 
+def go_on_from(model: torch.nn.Module, teacher: str) -> None:
+    """Give the model the weights of a teacher that is there, but for the positions, which stay out of use."""
+    from safetensors.torch import load_file
+
+    path = TeacherConfig(teacher, teacher).weights_file
+    assert path is not None
+    state = {name: tensor for name, tensor in load_file(path).items() if "attnpool.positional" not in name}
+    model.load_state_dict(state, strict=False)
+
+
 def normalise(pictures: np.ndarray) -> torch.Tensor:
     """uint8 [B, H, W, 3] to float32 [B, 3, H, W] with CLIP's mean and deviation."""
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -110,7 +126,7 @@ def batch(photographer: Photographer, seed: int, step: int, size: int) -> Batch:
     """The batch of a step, by its number."""
     rng = np.random.default_rng([5, seed, step])
     shots = [photographer.shot(rng) for _ in range(size)]
-    lines = [caption(rng, names) for _, names in shots]
+    lines = [caption(rng, names, photographer.subject) for _, names in shots]
     return np.stack([picture for picture, _ in shots]), [line for line, _ in lines], [used for _, used in lines]
 
 
@@ -128,7 +144,7 @@ def train(model: Any, photographer: Photographer, seed: int, steps: int, size: i
     """AdamW with warm-up and cosine decay; the image tower in bfloat16."""
     import open_clip
 
-    tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])
+    tokenizer = open_clip.SimpleTokenizer(context_length=CONTEXT)
     words = [model.token_embedding.weight]
     decayed = [p for n, p in model.named_parameters() if p.ndim > 1 and "embedding" not in n]
     plain = [p for n, p in model.named_parameters() if p.ndim < 2 or ("embedding" in n and p is not words[0])]
@@ -161,84 +177,89 @@ def train(model: Any, photographer: Photographer, seed: int, steps: int, size: i
     model.eval()
 
 
-def save(model: torch.nn.Module, config: dict, out: Path) -> None:
-    """Write the config and the weights (float16), positions stretched from the crop's grid to the one of READ_SIZE."""
+def save(model: torch.nn.Module, subject: Subject, out: Path) -> None:
+    """Write the config and the weights (float16), positions stretched from the crop's grid to a frame's."""
     from safetensors.torch import save as to_bytes
 
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     key = "visual.attnpool.positional_embedding"
-    grid, wide = CROP // CELL, READ_SIZE // CELL
+    grid, wide = CROP // CELL, subject.read_size // CELL
     image = state[key][1:].T.reshape(1, -1, grid, grid)
     image = F.interpolate(image, size=(wide, wide), mode="bicubic", align_corners=False)
     state[key] = torch.cat([state[key][:1], image[0].flatten(1).T])
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{NAME}.json").write_text(json.dumps(config, indent=1) + "\n")
+    (out / f"{subject.teacher}.json").write_text(json.dumps(config_of(subject), indent=1) + "\n")
     half = {name: (t.half() if t.is_floating_point() else t).contiguous() for name, t in state.items()}
-    (out / f"{NAME}.safetensors").write_bytes(to_bytes(half))
+    (out / f"{subject.teacher}.safetensors").write_bytes(to_bytes(half))
 
 
-def evaluate(out: Path, frames: list[Frames]) -> dict:
+def evaluate(subject: Subject, out: Path, frames: list[Frames]) -> dict:
     """How well the saved teacher reads frames densely: evaluation only, nothing is chosen or learned by it.
 
     Returns pixel accuracy, mean IoU over the classes that occur, and IoU and recall by class, over labelled pixels.
     """
     from hicl.pipeline.classes import ClassList
-    from hicl.pipeline.teacher.clip import Teacher, TeacherConfig
+    from hicl.pipeline.teacher.clip import Teacher
 
-    teacher = Teacher(TeacherConfig(clip=str(out / f"{NAME}.json"), weights=str(out / f"{NAME}.safetensors")))
-    text = torch.from_numpy(teacher.encode_classes(ClassList.of(CLASSES)))
-    to_class = np.full(256, len(CLASSES))
-    to_class[list(NYU40_IDS)] = range(len(CLASSES))
-    confusion = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
-    for room in frames:
-        scores = torch.from_numpy(teacher.encode_images(list(room.picture))) @ text.T
-        scores = F.interpolate(scores.permute(0, 3, 1, 2), size=FRAME, mode="bilinear", align_corners=False)
-        guess, truth = scores.argmax(1).numpy(), to_class[room.thing]
-        known = truth < len(CLASSES)
-        confusion += np.bincount(truth[known] * len(CLASSES) + guess[known], minlength=confusion.size).reshape(
-            confusion.shape
-        )
+    name, size = out / subject.teacher, len(subject.classes)
+    teacher = Teacher(TeacherConfig(clip=f"{name}.json", weights=f"{name}.safetensors"))
+    text = torch.from_numpy(teacher.encode_classes(ClassList(tuple(w[0] for w in subject.classes), subject.classes)))
+    to_class = np.full(256, size)
+    to_class[list(subject.to_class)] = list(subject.to_class.values())
+    confusion = np.zeros((size, size), np.int64)
+    for scene in frames:
+        scores = torch.from_numpy(teacher.encode_images(list(scene.picture))) @ text.T
+        shape = scene.thing.shape[1:]
+        scores = F.interpolate(scores.permute(0, 3, 1, 2), size=shape, mode="bilinear", align_corners=False)
+        guess, truth = scores.argmax(1).numpy(), to_class[scene.thing]
+        known = truth < size
+        confusion += np.bincount(truth[known] * size + guess[known], minlength=size**2).reshape(size, size)
     hit, true, said = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-    iou = hit / np.maximum(true + said - hit, 1)
+    iou, recall = hit / np.maximum(true + said - hit, 1), hit / np.maximum(true, 1)
     return {
         "accuracy": hit.sum() / true.sum(),
         "miou": iou[true > 0].mean(),
-        "classes": {c: (float(iou[i]), float(hit[i] / max(true[i], 1))) for i, c in enumerate(CLASSES) if true[i]},
+        "classes": {c: (float(iou[i]), float(recall[i])) for i, (c, *_) in enumerate(subject.classes) if true[i]},
         "confusion": confusion,
     }
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("of", choices=SUBJECTS, help="what it is to know")
     parser.add_argument("--out", type=Path, required=True, help="folder for the config and the weights")
-    parser.add_argument("--seed", type=int, default=FIRST_TEACHER_SEED, help="of rooms and training")
-    parser.add_argument("--rooms", type=int, default=168)
-    parser.add_argument("--frames", type=int, default=12, help="a room")
-    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--seed", type=int, default=FIRST_TEACHER_SEED, help="of scenes and training")
+    parser.add_argument("--scenes", type=int, help="[default: what it takes]")
+    parser.add_argument("--frames", type=int, help="a scene [default: what it takes]")
+    parser.add_argument("--steps", type=int, help="[default: what it takes]")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(argv)
     if not FIRST_TEACHER_SEED <= args.seed < HELD_OUT_SEED:
-        parser.error(f"--seed must lie from {FIRST_TEACHER_SEED} to {HELD_OUT_SEED - 1}: the teacher's own rooms")
+        parser.error(f"--seed must lie from {FIRST_TEACHER_SEED} to {HELD_OUT_SEED - 1}: the teachers' own scenes")
     logging.getLogger().setLevel(logging.ERROR)
     # Tensors are so small that a second thread gains little, and loses a lot on a busy machine.
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     start = time.perf_counter()
-    photographer = Photographer(collect(args.seed, args.rooms, args.frames, args.workers), CROP)
-    model = build(CONFIG)
-    train(model, photographer, args.seed, args.steps, args.batch, args.lr)
-    save(model, CONFIG, args.out)
-    report(args.out, args.workers)
+    subject = SUBJECTS[args.of]
+    scenes, count = args.scenes or subject.scenes, args.frames or subject.frames
+    photographer = Photographer(collect(subject, args.seed, scenes, count, args.workers), CROP, subject)
+    model = build(config_of(subject))
+    if subject.begins:
+        go_on_from(model, subject.begins)
+    train(model, photographer, args.seed, args.steps or subject.steps, args.batch, args.lr)
+    save(model, subject, args.out)
+    report(subject, args.out, args.workers)
     print(f"{(time.perf_counter() - start) / 60:.1f} minutes in all")
 
 
-def report(out: Path, workers: int = 2) -> None:
-    """Print the dense check on 28 held-out rooms."""
-    measured = evaluate(out, collect(HELD_OUT_SEED, 28, 6, workers))
+def report(subject: Subject, out: Path, workers: int = 2) -> None:
+    """Print the dense check on 28 held-out scenes."""
+    measured = evaluate(subject, out, collect(subject, HELD_OUT_SEED, 28, 6, workers))
     for name, (iou, recall) in measured["classes"].items():
-        print(f"{name:16s} IoU {100 * iou:5.1f}   recall {100 * recall:5.1f}")
+        print(f"{name:20s} IoU {100 * iou:5.1f}   recall {100 * recall:5.1f}")
     print(f"held-out pixels: accuracy {100 * measured['accuracy']:.1f} %, mean IoU {100 * measured['miou']:.1f} %")
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from hicl.errors import HiclError
 
-# The small teacher that comes with the miniature, by one name for its model config and its weights.
-MINIATURE = "hicl-miniature"
+# The small teachers that come with the miniature's rooms and streets, each by one name for its config and its weights.
+MINIATURE, STREET = "hicl-miniature", "hicl-street"
+OWN = (MINIATURE, STREET)
 _HASH = re.compile("[0-9a-f]{64}")
 _MINIATURE_FOLDER = Path(__file__).parent.parent / "miniature" / "teacher"
 
@@ -27,24 +28,24 @@ class TeacherConfig:
     @property
     def model_config(self) -> Path | None:
         """The open_clip model config that `clip` names, or None where open_clip knows the model by name."""
-        if self.clip == MINIATURE:
-            return _MINIATURE_FOLDER / f"{MINIATURE}.json"
+        if self.clip in OWN:
+            return _MINIATURE_FOLDER / f"{self.clip}.json"
         return Path(self.clip) if self.clip.endswith(".json") else None
 
     @property
     def weights_file(self) -> Path | None:
         """The file that `weights` names, or None where it is a tag that open_clip downloads."""
-        if self.weights == MINIATURE:
-            return _MINIATURE_FOLDER / f"{MINIATURE}.safetensors"
+        if self.weights in OWN:
+            return _MINIATURE_FOLDER / f"{self.weights}.safetensors"
         path = Path(self.weights)
         return path if path.suffix in (".safetensors", ".pt", ".pth", ".bin") or path.is_file() else None
 
     def absolute(self) -> "TeacherConfig":
         """The same with its files named for workers in other folders."""
         clip, weights = self.clip, self.weights
-        if self.clip != MINIATURE and self.model_config:
+        if self.clip not in OWN and self.model_config:
             clip = str(self.model_config.absolute())
-        if self.weights != MINIATURE and self.weights_file:
+        if self.weights not in OWN and self.weights_file:
             weights = str(self.weights_file.absolute())
         return replace(self, clip=clip, weights=weights)
 
@@ -79,9 +80,11 @@ def same_teacher(
         raise HiclError(f"{where}: its teacher is described otherwise than hicl does; it is damaged")
     known = {key: identity[key] for key in ("clip", "weights")}
     found = TeacherConfig(clip or known["clip"], weights or known["weights"], identity["dense"], identity["short_side"])
-    own = TeacherConfig(MINIATURE, MINIATURE, identity["dense"], identity["short_side"])
-    if clip is None and weights is None and known == _model_of(own):
-        return own
+    if clip is None and weights is None:
+        for name in OWN:
+            own = TeacherConfig(name, name, identity["dense"], identity["short_side"])
+            if known == _model_of(own):
+                return own
     if _HASH.fullmatch(found.clip) or _HASH.fullmatch(found.weights):
         raise HiclError(f"{where}: its teacher came from a file; name it again by --clip and --weights")
     if _model_of(found) != known:

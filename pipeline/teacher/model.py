@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hicl.errors import HiclError
-from hicl.pipeline.teacher.choice import TeacherConfig
+from hicl.pipeline.teacher.choice import OWN, TeacherConfig
 from hicl.pipeline.teacher.hub import fetch, first_line
 from hicl.pipeline.teacher.weights import fitted, read_weights
 from hicl.read import read_json
@@ -22,7 +22,7 @@ def build(config: TeacherConfig) -> tuple[torch.nn.Module, str, tuple[tuple, tup
     name = config.clip if config.model_config is None else _add_model(config.model_config)
     if name not in open_clip.list_models():
         raise HiclError(
-            f"--clip {name}: neither hicl-miniature nor an open_clip model; `open_clip.list_models()` names those"
+            f"--clip {name}: neither {', '.join(OWN)} nor an open_clip model; `open_clip.list_models()` names those"
         )
     with _quiet_libraries():
         try:

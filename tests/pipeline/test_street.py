@@ -313,6 +313,7 @@ def test_textures_out_of_doors_are_bounded_and_repeat():
 def test_our_reader_takes_it(root):
     source = nuscenes.source(root, nuscenes.Settings())
     assert [split for _, split in source.scenes] == ["train", "val"] and source.dataset == "nuscenes"
+    assert nuscenes.defaults(root) == {"clip": "hicl-street", "weights": "hicl-street"}
 
 
 DEVKIT = """

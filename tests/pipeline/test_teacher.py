@@ -195,7 +195,9 @@ def refuse(tiny, said, **options):
 
 def test_unknown_names(tiny_clip):
     refuse(tiny_clip.vit, "--dense sclip: unknown; known are maskclip", dense="sclip")
-    refuse(tiny_clip.vit, "--clip ViT-Z-99: neither hicl-miniature nor an open_clip model", clip="ViT-Z-99")
+    refuse(
+        tiny_clip.vit, "--clip ViT-Z-99: neither hicl-miniature, hicl-street nor an open_clip model", clip="ViT-Z-99"
+    )
     refuse(tiny_clip.vit, "--weights laion9b: neither a file nor a tag", weights="laion9b")
     refuse(tiny_clip.vit, "--short-side 7: less than one patch of 8x8", short_side=7)
 

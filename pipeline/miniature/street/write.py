@@ -29,6 +29,7 @@ from hicl.pipeline.miniature.street.layout import Street, build_street
 from hicl.pipeline.miniature.street.lidar import moved, sweep
 from hicl.pipeline.miniature.street.light import Light, draw_light, shade_map, view
 from hicl.pipeline.miniature.street.rig import CHANNELS, COLUMNS, PERIOD, Drive, Rig, draw_drive, draw_rig, fired, rigid
+from hicl.pipeline.teacher.choice import STREET
 
 GENERATOR = 1  # anything that changes a byte of what is written raises it
 KEY_FRAMES = 3  # a scene
@@ -64,6 +65,7 @@ def write_streets(
         "val_scenes": val_scenes,
         "key_frames": key_frames,
         "columns": columns,
+        "teacher": STREET,
     }
     stamp = _stamp(seed, -1)
     names = [_name(i) for i in range(scenes)]
