@@ -79,7 +79,7 @@ def test_from_a_trained_model_to_a_scan_in_other_words(miniature, tmp_path):
     run("train", "--cache", "cache", "--exp", "II", "--epochs", 20, "--batch", 2, *small, "--out", "II")
     run("evaluate", "--model", "II", "--cache", "cache")
     scores = json.loads((tmp_path / "II/evaluation-val.json").read_text())
-    assert "points: " in run("predict", mesh, "--model", "II/model.safetensors", "-o", "out.ply")
+    assert "points: " in run("predict", mesh, "--model", "II/model.safetensors", "--pool", "none", "-o", "out.ply")
     data = PlyData.read(str(tmp_path / "out.ply"))
     label = data["vertex"].data["label"].astype(int)
     assert len(data["face"].data) == len(PlyData.read(str(mesh))["face"].data)
