@@ -195,6 +195,8 @@ def report_labels(
     from hicl.pipeline import report
 
     typer.echo(report.labels(cache, split, json_file, picture, scene, root))
+    for path in filter(None, (json_file, picture)):
+        typer.echo(f"written: {path}")
 
 
 def report_rooms(
