@@ -15,6 +15,7 @@ from hicl.cache.writer import staging
 from hicl.config import recorded
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline import agreement
+from hicl.pipeline.datasets.namings import image_files
 from hicl.pipeline.datasets.scene import Group, Item, unread
 from hicl.pipeline.job import Job, Staged, feature_reader, published_arrays
 
@@ -153,7 +154,7 @@ def _labels(job: Job, known: Arrays, own: dict, text: np.ndarray) -> Arrays:
     if job.labels is None:
         raw, votes = stages.label_from_features(text, known)
     else:
-        images = segmented.image_files(job.labels, "--labels-dir")
+        images = image_files(job.labels, "--labels-dir")
         raw = segmented.labels_at(images, job.classes, job.config.label_ids, own["images"], known)
         votes = refine.count(raw, known["pairs/point"], known["sets/id"], len(job.classes))
     return stages.make_labels(raw, votes, known, job.config)

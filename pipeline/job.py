@@ -18,6 +18,7 @@ from hicl.devices import checked_device
 from hicl.errors import HiclError
 from hicl.pipeline import agreement
 from hicl.pipeline.config import PreprocessConfig
+from hicl.pipeline.datasets.namings import image_files
 from hicl.pipeline.datasets.scene import Scene, unread
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.pipeline.workers import was_killed
@@ -117,7 +118,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
             skipped = {frame: reason.replace(f"{job.root}{os.sep}", "") for frame, reason in skipped.items()}
             about = _about(scene, arrays | old)
         if "views" in todo and job.masks is not None:
-            images = segmented.image_files(job.masks, "--masks-dir")
+            images = image_files(job.masks, "--masks-dir")
             arrays["pairs/mask"] = segmented.masks_at(images, _frame_names(about, arrays), arrays)
         if xyz is not None:
             seen = agreement.seen(len(xyz), arrays["pairs/point"])
@@ -129,7 +130,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
             if job.labels is None:
                 raw, votes = stages.label_from_features(text, known)
             else:
-                images = segmented.image_files(job.labels, "--labels-dir")
+                images = image_files(job.labels, "--labels-dir")
                 raw = segmented.labels_at(images, job.classes, config.label_ids, _frame_names(about, known), known)
                 votes = refine.count(raw, known["pairs/point"], known["sets/id"], len(job.classes))
             arrays |= stages.make_labels(raw, votes, known, config)

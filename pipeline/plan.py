@@ -10,9 +10,9 @@ from hicl.errors import HiclError
 from hicl.pipeline import fingerprint
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
+from hicl.pipeline.datasets.namings import image_files
 from hicl.pipeline.datasets.scene import Group, Scene, Source, unread
 from hicl.pipeline.job import Extent, Job, Summary, reason
-from hicl.pipeline.segmented import image_files
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.progress import counted
 

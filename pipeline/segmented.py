@@ -8,17 +8,8 @@ import numpy as np
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.pipeline.datasets.images import read_label, read_mask
-from hicl.pipeline.datasets.namings import by_name
 
 Arrays = dict[str, np.ndarray]
-
-
-def image_files(folder: Path, option: str) -> list[Path]:
-    """The images in a folder. Raises `HiclError` if there is none, with the option that named it."""
-    files = sorted(by_name(folder, (".png",)).values())
-    if not files:
-        raise HiclError(f"{folder}: no images; {option} holds <scene>/<frame>.png")
-    return files
 
 
 def labels_at(files: list[Path], names: tuple[str, ...], ids: str, frames: list[str], arrays: Arrays) -> np.ndarray:

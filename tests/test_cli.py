@@ -88,7 +88,7 @@ def test_from_a_trained_model_to_a_scan_in_other_words(miniature, tmp_path):
     np.add.at(counted, (truth[truth != 255], label[truth != 255]), 1)
     assert counted.tolist() == scores["confusion"] and len(np.unique(label)) > 1
 
-    run("predict", mesh, "--model", "II", "--classes", "floor, wall", "-o", "two.ply")
+    run("predict", mesh, "--model", "II", "--classes", "floor, wall", "--pool", "none", "-o", "two.ply")
     assert set(PlyData.read(str(tmp_path / "two.ply"))["vertex"].data["label"]) == {0, 1}
     run("search", mesh, "a bed", "--model", "II", "-o", "near.ply")
     run("search", "a bed", "--cache", "cache", "--scene", "scene0002_00", "-o", "seen.ply")

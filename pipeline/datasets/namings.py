@@ -15,6 +15,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+from hicl.errors import HiclError
+
 _LARGEST = 2**31 - 1  # frames are numbered in int32
 
 
@@ -112,3 +114,11 @@ def by_name(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
             if lower.endswith(ending) and len(name) > len(ending) and name[: -len(ending)] not in found:
                 found[name[: -len(ending)]] = folder / name
     return found
+
+
+def image_files(folder: Path, option: str) -> list[Path]:
+    """The images in a folder. Raises `HiclError` if there is none, with the option that named it."""
+    files = sorted(by_name(folder, (".png",)).values())
+    if not files:
+        raise HiclError(f"{folder}: no images; {option} holds <scene>/<frame>.png")
+    return files
