@@ -214,7 +214,8 @@ PRESETS = {
         schedule=ScheduleConfig(epochs=30, attention_epoch=40.0, feedback_epoch=80.0),
     ),
     # Procedural streets in a size that two CPU cores train in minutes: 9,000 voxels of 30 cm a key frame, the size of a
-    # traffic cone. What decided the miniature's learning decides here too.
+    # traffic cone. What decided the miniature's learning decides here too, the number of steps first of all: after 10
+    # epochs of 54 key frames V has 15.1 mIoU, after 30 20.8.
     "street": Config(
         preset="street",
         threads=1,
@@ -222,7 +223,7 @@ PRESETS = {
         model=ModelConfig("spvcnn", stem=16, planes=(16, 16, 32, 48, 48, 32, 16, 16)),
         heads=HeadConfig(tokens=256, heads=2),
         loss=LossConfig(kl_space="logits", mean_over="labels"),
-        schedule=ScheduleConfig(epochs=10, batch=2),
+        schedule=ScheduleConfig(epochs=30, batch=2),
         optim=OptimConfig(save_every=50),
     ),
 }
