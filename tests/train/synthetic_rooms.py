@@ -8,6 +8,15 @@ from hicl.cache.writer import CacheWriter, staging
 
 CLASSES = ("wall", "floor", "bed", "chair", "other furniture")
 COLOURS = np.array([[200, 200, 190], [120, 90, 60], [60, 80, 180], [180, 60, 60], [90, 160, 90]])
+# The settings of a training that such rooms are enough for.
+TINY = {
+    "stream.voxel_size": 0.15,
+    "stream.workers": 0,
+    "model.stem": 4,
+    "model.planes": [4, 4, 6, 6, 6, 4, 4, 4],
+    "heads.tokens": 16,
+    "heads.heads": 2,
+}
 
 
 def room(rng: np.random.Generator, n_points: int, size: float = 3.0, boxes: int = 4) -> tuple[np.ndarray, ...]:

@@ -8,19 +8,13 @@ import warnings
 import pytest
 import torch
 from safetensors.torch import load_file
-from synthetic_rooms import make_cache
+from synthetic_rooms import TINY, make_cache
 
 from hicl.train import distributed, loop
 from hicl.train.config import load
 
-SETTINGS = {
+SETTINGS = TINY | {
     "experiment": "V",
-    "stream.voxel_size": 0.15,
-    "stream.workers": 0,
-    "model.stem": 4,
-    "model.planes": [4, 4, 6, 6, 6, 4, 4, 4],
-    "heads.tokens": 16,
-    "heads.heads": 2,
     "heads.layers": 2,
     "schedule.epochs": 4,
     "schedule.batch": 4,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import jaccard_score
-from synthetic_rooms import make_cache
+from synthetic_rooms import TINY, make_cache
 
 from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
@@ -19,13 +19,7 @@ from hicl.train import ablation, checkpoint, distributed, inference, loop, minku
 from hicl.train.config import EXPERIMENTS, load
 from hicl.train.learner import Learner
 
-TINY = {
-    "stream.voxel_size": 0.15,
-    "stream.workers": 0,
-    "model.stem": 4,
-    "model.planes": [4, 4, 6, 6, 6, 4, 4, 4],
-    "heads.tokens": 16,
-    "heads.heads": 2,
+SETTINGS = TINY | {
     "heads.layers": 1,
     "schedule.epochs": 6,
     "schedule.batch": 2,
@@ -37,7 +31,7 @@ TINY = {
 
 def _config(experiment="V", **changes):
     return load(
-        "miniature", None, TINY | {"experiment": experiment} | {k.replace("__", "."): v for k, v in changes.items()}
+        "miniature", None, SETTINGS | {"experiment": experiment} | {k.replace("__", "."): v for k, v in changes.items()}
     )
 
 
@@ -144,7 +138,7 @@ EVERY_PART = {
 
 def test_a_killed_run_of_the_recipe_resumes_to_the_same_weights(cache, tmp_path, monkeypatch):
     """With its moving average and its memory."""
-    config, done = load("miniature", None, TINY | EVERY_PART | {"experiment": "VI"}), []
+    config, done = load("miniature", None, SETTINGS | EVERY_PART | {"experiment": "VI"}), []
     undisturbed = loop.train(cache, config, tmp_path / "undisturbed")
     step = Learner.step
 
@@ -348,4 +342,6 @@ def test_table_2_is_made_once_and_only_once(cache, tmp_path, monkeypatch):
     again = ablation.table2(cache, config, tmp_path, [0, 1])
     assert again == results
     with pytest.raises(HiclError, match="finished with other settings .*optim.lr was 0.2, is 0.1"):
-        ablation.table2(cache, load("miniature", None, TINY | {"schedule.epochs": 2, "optim.lr": 0.1}), tmp_path, [0])
+        ablation.table2(
+            cache, load("miniature", None, SETTINGS | {"schedule.epochs": 2, "optim.lr": 0.1}), tmp_path, [0]
+        )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_rooms import make_cache
+from synthetic_rooms import TINY, make_cache
 from torch.nn import functional as F
 
 from hicl.cache.opening import open_cache
@@ -18,14 +18,8 @@ from hicl.train.objectives import recipe
 from hicl.train.objectives.correlation import CorrelationHead, Memory, PlainBlock, VitBlock, across_scenes
 from hicl.train.objectives.sets import match_divergence, pull_distance, set_means
 
-TINY = {
+SETTINGS = TINY | {
     "experiment": "VI",
-    "stream.voxel_size": 0.15,
-    "stream.workers": 0,
-    "model.stem": 4,
-    "model.planes": [4, 4, 6, 6, 6, 4, 4, 4],
-    "heads.tokens": 16,
-    "heads.heads": 2,
     "heads.layers": 2,
     "schedule.epochs": 6,
     "schedule.batch": 2,
@@ -167,7 +161,7 @@ def cache(tmp_path_factory):
 
 
 def _learner(cache, **changes):
-    config = load("miniature", None, TINY | {key.replace("__", "."): value for key, value in changes.items()})
+    config = load("miniature", None, SETTINGS | {key.replace("__", "."): value for key, value in changes.items()})
     learner = Learner(config, torch.from_numpy(cache.text.copy()), distributed.start("cpu"))
     source = stream.make_source(cache, "refined", config.heads, 0, config.stream, said=True)
     return learner, source
