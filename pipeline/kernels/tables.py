@@ -11,13 +11,44 @@ SHORT, BROKEN = -1, -2  # a value goes on past the bytes at hand; no value
 
 _QUOTE, _BACKSLASH, _COMMA, _COLON = 34, 92, 44, 58
 _LIST, _LIST_END, _OBJECT, _OBJECT_END = 91, 93, 123, 125
+_ONES, _HIGH = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+_PLACES = np.uint64(0x0001020304050607)  # times 1 << 8 k it has k in its highest byte
+_TO_BRACKET = np.uint64(0x2525252525252525)  # what an opening bracket lacks to 128, in each byte
+
+
+@kernel
+def _at(data, place):
+    """data[place]. As a number without a sign it needn't be asked whether it is counted from the end."""
+    return data[np.uint64(place)]
 
 
 @kernel
 def _past_space(data, at, end):
-    while at < end and (data[at] == 32 or data[at] == 10 or data[at] == 13 or data[at] == 9):
+    while at < end and (_at(data, at) == 32 or _at(data, at) == 10 or _at(data, at) == 13 or _at(data, at) == 9):
         at += 1
     return at
+
+
+@kernel
+def _word(data, at):
+    """Eight bytes as one number, the first in its lowest bits."""
+    word = np.uint64(0)
+    for c in range(8):
+        word |= np.uint64(_at(data, at + c)) << np.uint64(8 * c)
+    return word
+
+
+@kernel
+def _holds(word, sign):
+    """The highest bit of each byte that is the sign; of those behind the first perhaps also of another byte."""
+    differing = word ^ (_ONES * np.uint64(sign))
+    return (differing - _ONES) & ~differing & _HIGH
+
+
+@kernel
+def _first(high):
+    """Which byte is the first to have its highest bit, the only bits that are set."""
+    return np.int64((((high & (~high + np.uint64(1))) >> np.uint64(7)) * _PLACES) >> np.uint64(56))
 
 
 @kernel
@@ -25,9 +56,18 @@ def _past_string(data, at, end, escaped):
     """Behind the string that begins at the quote `at`, or SHORT; escaped b1 [1] is set if there is a backslash."""
     at += 1
     while at < end:
-        if data[at] == _QUOTE:
+        while at + 8 <= end:
+            word = _word(data, at)
+            high = _holds(word, _QUOTE) | _holds(word, _BACKSLASH)
+            if high:
+                at += _first(high)
+                break
+            at += 8
+        if at >= end:
+            return SHORT
+        if _at(data, at) == _QUOTE:
             return at + 1
-        if data[at] == _BACKSLASH:
+        if _at(data, at) == _BACKSLASH:
             escaped[0] = True
             at += 1
         at += 1
@@ -37,13 +77,22 @@ def _past_string(data, at, end, escaped):
 @kernel
 def _past_value(data, at, end, escaped):
     """Behind the value that begins at `at`, SHORT or BROKEN. Of a list or an object only strings and depth are seen."""
-    first = data[at]
+    first = _at(data, at)
     if first == _QUOTE:
         return _past_string(data, at, end, escaped)
     if first == _LIST or first == _OBJECT:
         depth = 0
         while at < end:
-            sign = data[at]
+            while at + 8 <= end:
+                word = _word(data, at)
+                high = _holds(word, _QUOTE) | (((word & ~_HIGH) + _TO_BRACKET) & _HIGH)
+                if high:
+                    at += _first(high)
+                    break
+                at += 8
+            if at >= end:
+                return SHORT
+            sign = _at(data, at)
             if sign == _QUOTE:
                 at = _past_string(data, at, end, escaped)
                 if at < 0:
@@ -56,7 +105,7 @@ def _past_value(data, at, end, escaped):
         return SHORT
     begin = at
     while at < end:
-        sign = data[at]
+        sign = _at(data, at)
         if sign == _COMMA or sign == _OBJECT_END or sign == _LIST_END or sign <= 32:
             return at if at > begin else BROKEN
         if sign == _COLON or sign == _QUOTE or sign == _LIST or sign == _OBJECT:
@@ -70,7 +119,7 @@ def _same(first, begin, end, second, own):
     """Whether first[begin:end] is what second has from `own` on."""
     differ = np.uint8(0)
     for c in range(end - begin):
-        differ |= first[begin + c] ^ second[own + c]
+        differ |= _at(first, begin + c) ^ _at(second, own + c)
     return differ == 0
 
 
@@ -79,7 +128,7 @@ def _field(data, begin, end, keys, bounds, escaped):
     """Which of the wanted keys stands at data[begin:end]; -1: none, BROKEN: one that is written with escapes."""
     if escaped[0]:
         for at in range(begin, end):
-            if data[at] == _BACKSLASH:
+            if _at(data, at) == _BACKSLASH:
                 return BROKEN
     for f in range(len(bounds) - 1):
         if end - begin == bounds[f + 1] - bounds[f] and _same(data, begin, end, keys, bounds[f]):
@@ -92,12 +141,12 @@ def _past_row(data, at, end, keys, bounds, span, escaped):
     """Behind the object that begins at `at`, SHORT or BROKEN; span i8 [F, 2] gets where the wanted values stand."""
     span[:] = -1
     at = _past_space(data, at + 1, end)
-    if at < end and data[at] == _OBJECT_END:
+    if at < end and _at(data, at) == _OBJECT_END:
         return at + 1
     while True:
         if at >= end:
             return SHORT
-        if data[at] != _QUOTE:
+        if _at(data, at) != _QUOTE:
             return BROKEN
         key = at + 1
         at = _past_string(data, at, end, escaped)
@@ -109,7 +158,7 @@ def _past_row(data, at, end, keys, bounds, span, escaped):
         at = _past_space(data, at, end)
         if at >= end:
             return SHORT
-        if data[at] != _COLON:
+        if _at(data, at) != _COLON:
             return BROKEN
         at = _past_space(data, at + 1, end)
         if at >= end:
@@ -123,9 +172,9 @@ def _past_row(data, at, end, keys, bounds, span, escaped):
         at = _past_space(data, at, end)
         if at >= end:
             return SHORT
-        if data[at] == _OBJECT_END:
+        if _at(data, at) == _OBJECT_END:
             return at + 1
-        if data[at] != _COMMA:
+        if _at(data, at) != _COMMA:
             return BROKEN
         at = _past_space(data, at + 1, end)
 
@@ -144,7 +193,7 @@ def scan(data, end, state, keys, bounds, spans, escaped):
         at = _past_space(data, at, end)
         if at >= end:
             return found, at, state, 0
-        sign = data[at]
+        sign = _at(data, at)
         if state == OPEN and sign == _LIST:
             state, at = FIRST, at + 1
         elif (state == FIRST or state == NEXT) and sign == _OBJECT:
@@ -169,12 +218,12 @@ def _hash(data, begin, end):
     while at + 8 <= end:
         word = np.uint64(0)
         for c in range(8):
-            word |= np.uint64(data[at + c]) << np.uint64(8 * c)
+            word |= np.uint64(_at(data, at + c)) << np.uint64(8 * c)
         value = (value ^ word) * np.uint64(1099511628211)
         value ^= value >> np.uint64(29)
         at += 8
     while at < end:
-        value = (value ^ np.uint64(data[at])) * np.uint64(1099511628211)
+        value = (value ^ np.uint64(_at(data, at))) * np.uint64(1099511628211)
         at += 1
     return value ^ (value >> np.uint64(32))
 

@@ -233,7 +233,7 @@ def main() -> None:
     if options.what == "frames":
         frames(options.root, options.devkit)
         return
-    with tempfile.TemporaryDirectory(dir=options.root) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         tables(options.root or Path(folder), options.share, options.devkit)
 
 
