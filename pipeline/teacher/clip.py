@@ -49,7 +49,6 @@ class Teacher:
     """
 
     def __init__(self, config: TeacherConfig, device: str = "cpu", bf16: bool | None = None, batch: int | None = None):
-        self._read_out = readouts.load(config.dense)
         self.device = torch.device(device)
         self._bf16 = bf16 if bf16 is not None else computes_bf16(self.device.type)
         self.batch = batch or (_GPU_BATCH if self.device.type == "cuda" else None)
@@ -57,6 +56,7 @@ class Teacher:
         self._model: Any = model.requires_grad_(False).eval().to(self.device)  # has what open_clip gave it
         self._texts = TextTower(self._model, name)
         self._tower = towers.of(self._model.visual, name)
+        self._read_out = readouts.load(config.dense, len(self._tower.blocks), f"--clip {name}")
         side, patch = config.short_side or towers.short_side(self._model.visual), self._tower.patch
         if side < max(patch):
             raise HiclError(f"--short-side {side}: less than one patch of {patch[0]}x{patch[1]}")

@@ -1,17 +1,15 @@
-"""CLIP's image towers, run up to a feature for each patch instead of one for the image.
+"""CLIP's image towers, taken apart for dense reading: a feature for each patch instead of one for the image."""
 
-CLIP pools its last feature map by attention; what a patch would contribute is its value, so the value path alone, sent
-through the same projection as the pooled vector, lands in the text's space at every patch (MaskCLIP).
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
 from hicl.errors import HiclError
+from hicl.pipeline.teacher.readouts.seen import Block, Seen
 
 if TYPE_CHECKING:
     from hicl.pipeline.teacher.readouts import ReadOut
@@ -20,11 +18,20 @@ Visual = Any
 """The image half of an open_clip model, whose parts torch.nn.Module's types don't tell."""
 
 
-class Tower(NamedTuple):
-    """patch: pixels in a patch, (rows, columns). grid: (normalised images [B, 3, H, W], read-out) to [B, h, w, d]."""
+@dataclass(frozen=True)
+class Tower:
+    """patch: pixels in a patch, (rows, columns). blocks: all of them. see: normalised images [B, 3, H, W] to what they
+    are before the last block. finish: patch tokens [B, N, D] to the joint space, [B, N, d]."""
 
     patch: tuple[int, int]
-    grid: "Callable[[torch.Tensor, ReadOut], torch.Tensor]"
+    blocks: Sequence[Block]
+    see: Callable[[torch.Tensor], Seen]
+    finish: Callable[[torch.Tensor], torch.Tensor]
+
+    def grid(self, images: torch.Tensor, read_out: "ReadOut") -> torch.Tensor:
+        """Normalised images [B, 3, H, W] to the joint space, [B, rows, columns, d]."""
+        seen = self.see(images)
+        return self.finish(read_out(seen)).unflatten(1, seen.grid)
 
 
 def of(visual: Visual, name: str) -> Tower:
@@ -34,9 +41,11 @@ def of(visual: Visual, name: str) -> Tower:
     if isinstance(visual, open_clip.transformer.VisionTransformer):
         if visual.attn_pool is not None or visual.proj is None:
             raise HiclError(f"--clip {name}: pools by cross-attention, which has no dense reading; use a plain ViT")
-        return Tower(tuple(visual.patch_size), partial(_vit, visual))
+        blocks = [_Residual(block) for block in visual.transformer.resblocks]
+        return Tower(tuple(visual.patch_size), blocks, partial(_see_vit, visual, blocks), partial(_finish_vit, visual))
     if isinstance(visual, open_clip.modified_resnet.ModifiedResNet):
-        return Tower((32, 32), partial(_resnet, visual))
+        pool = [_Pool(visual.attnpool)]
+        return Tower((32, 32), pool, partial(_see_resnet, visual, pool), torch.nn.Identity())
     raise HiclError(f"--clip {name}: a {type(visual).__name__} can't be read densely; use a ViT or an RN model")
 
 
@@ -46,29 +55,63 @@ def short_side(visual: Visual) -> int:
     return size if isinstance(size, int) else min(size)
 
 
-def _vit(visual: Visual, x: torch.Tensor, read_out: "ReadOut") -> torch.Tensor:
+class _Residual(Block):
+    """open_clip's `ResidualAttentionBlock`."""
+
+    def __init__(self, block: Any):
+        self.heads, self._block = block.attn.num_heads, block
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self._block(x)
+
+    def qkv(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        attention = self._block.attn
+        q, k, v = F.linear(self._block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
+        return q, k, v
+
+    def project(self, gathered: torch.Tensor) -> torch.Tensor:
+        return self._block.ls_1(self._block.attn.out_proj(gathered))
+
+    def close(self, x: torch.Tensor, gathered: torch.Tensor) -> torch.Tensor:
+        x = x + self.project(gathered)
+        return x + self._block.ls_2(self._block.mlp(self._block.ln_2(x)))
+
+
+class _Pool(Block):
+    """open_clip's `AttentionPool2d`, without the mean and the positions that its pooled vector is asked with."""
+
+    def __init__(self, pool: Any):
+        self.heads, self._pool = pool.num_heads, pool
+
+    def qkv(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self._pool.q_proj(x), self._pool.k_proj(x), self._pool.v_proj(x)
+
+    def project(self, gathered: torch.Tensor) -> torch.Tensor:
+        return self._pool.c_proj(gathered)
+
+    def close(self, x: torch.Tensor, gathered: torch.Tensor) -> torch.Tensor:
+        return self.project(gathered)
+
+
+def _see_vit(visual: Visual, blocks: list[_Residual], x: torch.Tensor) -> Seen:
     x = visual.conv1(x)
     rows, columns = x.shape[-2:]
     cls = visual.class_embedding.expand(len(x), 1, -1)
     x = torch.cat([cls, x.flatten(2).transpose(1, 2)], dim=1)
-    x = visual.ln_pre(x + _positions(visual.positional_embedding, visual.grid_size, (rows, columns)))
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks:
-        x = block(x)
-    attention = last.attn
-    q, k, v = F.linear(last.ln_1(x), attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
-    x = x + last.ls_1(attention.out_proj(read_out(q, k, v, attention.num_heads)))
-    x = x + last.ls_2(last.mlp(last.ln_2(x)))
-    x = visual.ln_post(x)[:, 1:] @ visual.proj
-    return x.unflatten(1, (rows, columns))
+    tokens = [visual.ln_pre(x + _positions(visual.positional_embedding, visual.grid_size, (rows, columns)))]
+    for block in blocks[:-1]:
+        tokens.append(block(tokens[-1]))
+    return Seen(tokens, blocks, (rows, columns))
 
 
-def _resnet(visual: Visual, x: torch.Tensor, read_out: "ReadOut") -> torch.Tensor:
+def _finish_vit(visual: Visual, x: torch.Tensor) -> torch.Tensor:
+    return visual.ln_post(x) @ visual.proj
+
+
+def _see_resnet(visual: Visual, pool: list[_Pool], x: torch.Tensor) -> Seen:
     x = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(x)))))
     rows, columns = x.shape[-2:]
-    x, pool = x.flatten(2).transpose(1, 2), visual.attnpool
-    x = read_out(pool.q_proj(x), pool.k_proj(x), pool.v_proj(x), pool.num_heads)
-    return pool.c_proj(x).unflatten(1, (rows, columns))
+    return Seen([x.flatten(2).transpose(1, 2)], pool, (rows, columns))
 
 
 def _positions(embedding: torch.Tensor, grid: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:

@@ -1,6 +1,7 @@
-"""Dense read-outs: what stands in for the attention of CLIP's last block, so that every patch has a feature.
+"""Dense read-outs: what stands in for CLIP's last block, so that every patch has a feature.
 
-Each is one file with a function `read`; listing it here gives it the name that `--dense` takes.
+Each is one file with a function `read`; listing it here gives it the name that `--dense` takes. One that reads the
+tokens of earlier blocks too says `LEAST_BLOCKS = 2`.
 """
 
 import importlib
@@ -8,18 +9,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hicl.errors import HiclError
+from hicl.pipeline.teacher.readouts.seen import Seen
 
 if TYPE_CHECKING:  # the command line lists the names, and torch takes seconds
     import torch
 
-    Tokens = torch.Tensor  # float32 [B, L, D]
-    ReadOut = Callable[[Tokens, Tokens, Tokens, int], Tokens]
+    ReadOut = Callable[[Seen], torch.Tensor]
 
 READ_OUTS = {"maskclip": "maskclip", "kk": "key_key", "qq": "query_query"}
 
 
-def load(name: str) -> "ReadOut":
-    """(q, k, v, number of heads) to what the last block's output projection gets. Raises `HiclError`."""
+def load(name: str, blocks: int, model: str) -> "ReadOut":
+    """What makes patch tokens [B, rows · columns, D], ready for the final norm and projection, of what a tower made of
+    images. Raises `HiclError` for an unknown name, or for one that a tower of so many blocks can't do.
+
+    model: the tower's name, for the message.
+    """
     if name not in READ_OUTS:
         raise HiclError(f"--dense {name}: unknown; known are {', '.join(READ_OUTS)}")
-    return importlib.import_module(f"{__name__}.{READ_OUTS[name]}").read
+    module = importlib.import_module(f"{__name__}.{READ_OUTS[name]}")
+    if blocks < getattr(module, "LEAST_BLOCKS", 1):
+        raise HiclError(f"--dense {name}: reads blocks before the last, and {model} has none; use --dense maskclip")
+    return module.read
