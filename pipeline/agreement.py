@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hicl.errors import FrameError
-from hicl.pipeline.datasets.scene import AXES, POSES, Frame, Readings, Scene
+from hicl.pipeline.datasets.captures.settings import AXES, POSES
+from hicl.pipeline.datasets.scene import Frame, Readings, Scene
 
 LEAST_COVERAGE = 0.15
 # Pairs a covered point, where frames see all of a surface and none sees what another one does.

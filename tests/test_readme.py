@@ -32,6 +32,7 @@ ROOT = Path(__file__).parent.parent
 NEEDS = ("scannet", "nuscenes", "weights", "machines")
 IN_LITTLE = {
     r"--epochs \d+": "--epochs 1",
+    r"hicl scan (?!.*--(clip|weights|teacher))": "hicl scan --clip hicl-miniature --weights hicl-miniature ",
     r"hicl preprocess rgbd (?!.*--(clip|weights|teacher))": "hicl preprocess rgbd --clip hicl-miniature "
     "--weights hicl-miniature ",
     r"hicl view (?!.*--out)": "hicl view --out view.html ",

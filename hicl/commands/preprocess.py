@@ -95,7 +95,6 @@ def _preprocess(name: str) -> Callable:
         device: Device = "auto",
     ) -> None:
         from hicl.commands import following
-        from hicl.pipeline import agreement
         from hicl.pipeline.classes import ClassList, parse_classes
         from hicl.pipeline.config import build
         from hicl.pipeline.run import preprocess
@@ -109,27 +108,35 @@ def _preprocess(name: str) -> Callable:
         classes = parse_classes(settings.classes) if settings.classes else own_words
         with cluster(scheduler, workers) as executor:
             summary = preprocess(source, everywhere(out), settings, classes, workers, device, say, executor)
-        passed_over = sum(len(frames) for frames in summary.skipped.values())
-        say(
-            f"{counted(len(summary.done), 'scene')} done, {len(summary.unchanged)} up to date, "
-            f"{len(summary.failed)} failed, {counted(passed_over, 'frame')} skipped; cache: {out}"
-        )
-        for scene, frames in sorted(summary.skipped.items()):
-            for reason in list(frames.values())[:3]:
-                say(f"  skipped in {scene}: {reason}")
-        for line in agreement.told(summary.seen):
-            say(line)
-        for scene, doubts in sorted(summary.doubts.items()):
-            for doubt in doubts:
-                say(f"  {scene}: {doubt}")
-        _end(summary)
+        tell(summary, out)
+        end(summary)
         say(following.preprocess(out, source.dataset, root, config, given))
 
     preprocess.__doc__ = (dataset.__doc__ or "").partition("\n")[0]
     return preprocess
 
 
-def _end(summary: "Summary") -> None:
+def tell(summary: "Summary", out: str) -> None:
+    """What a run did, and what a user should know of its scenes."""
+    from hicl.pipeline import agreement
+
+    passed_over = sum(len(frames) for frames in summary.skipped.values())
+    say(
+        f"{counted(len(summary.done), 'scene')} done, {len(summary.unchanged)} up to date, "
+        f"{len(summary.failed)} failed, {counted(passed_over, 'frame')} skipped; cache: {out}"
+    )
+    for scene, frames in sorted(summary.skipped.items()):
+        for reason in list(frames.values())[:3]:
+            say(f"  skipped in {scene}: {reason}")
+    for line in agreement.told(summary.seen):
+        say(line)
+    for scene, doubts in sorted(summary.doubts.items()):
+        for doubt in doubts:
+            say(f"  {scene}: {doubt}")
+
+
+def end(summary: "Summary") -> None:
+    """An error for each scene that failed, and then the exit code 1."""
     for error in summary.failed.values():
         say(f"hicl: error: {error}")
     if summary.failed:
@@ -155,7 +162,7 @@ def relabel(
     with cluster(scheduler, workers) as executor:
         summary = relabel(everywhere(cache), words, vote, clip, weights, workers, device, executor)
     typer.echo(f"{counted(len(summary.done), 'scene')} relabelled, {len(summary.unchanged)} up to date; cache: {cache}")
-    _end(summary)
+    end(summary)
     typer.echo(following.relabel(cache))
 
 

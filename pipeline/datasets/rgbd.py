@@ -19,33 +19,18 @@ from pathlib import Path
 import numpy as np
 
 from hicl.clouds import near_zero
-from hicl.config import setting
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.classes import parse_classes
-from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import nyu40, ply
+from hicl.pipeline.datasets.captures.settings import TRAINING, Settings
 from hicl.pipeline.datasets.frames import FrameFolder
 from hicl.pipeline.datasets.images import label_classes
 from hicl.pipeline.datasets.namings import EXPECTED, entries, list_frames, why_none
-from hicl.pipeline.datasets.scene import AXES, POSES, Camera, Frame, Points, Readings, Scene, Source
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, Readings, Scene, Source
 
+__all__ = ["TRAINING", "RGBDScene", "Settings", "Truth", "find_scenes", "source", "truth_classes"]
 _FARTHEST = 65_536.0  # metres: beyond, 32-bit floats step by 8 mm
-TRAINING = ("--epochs", "500", "--set", "stream.voxel_size=0.05")
 _MESH, _TRUTH = "_vh_clean_2.ply", "_vh_clean_2.labels.ply"
-
-
-@dataclass(frozen=True)
-class Settings(PreprocessConfig):
-    """An own scan's."""
-
-    depth_scale: float = setting(1000.0, "Units of depth images a metre", above=0)
-    poses: str = setting("camera-to-world", "What poses are", choices=POSES)
-    axes: str = setting("opencv", "Camera axes: y down and z ahead, or opengl: y up and z behind", choices=AXES)
-    into_split: str = setting("train", "Split that the scenes go into; `hicl train` learns from train", recorded=False)
-
-    @property
-    def readings(self) -> Readings:
-        return Readings(self.depth_scale, self.poses, self.axes)
 
 
 def source(root: Path, settings: Settings) -> Source:
@@ -53,7 +38,8 @@ def source(root: Path, settings: Settings) -> Source:
     classes = parse_classes(settings.classes).names if settings.classes else nyu40.CLASSES
     notes: list[str] = []
     truth = Truth(classes, settings.label_ids)
-    scenes = find_scenes(root, settings.frame_step or 1, settings.readings, truth, notes.append)
+    readings = Readings(settings.depth_scale, settings.poses, settings.axes)
+    scenes = find_scenes(root, settings.frame_step or 1, readings, truth, notes.append)
     own = [(scene, settings.into_split) for scene in scenes]
     return Source("rgbd", root, own, truth_classes(scenes), classes, tuple(notes))
 

@@ -127,7 +127,6 @@ class Readings:
         return np.linalg.inv(pose) if self.poses == "world-to-camera" else pose
 
 
-POSES, AXES = ("camera-to-world", "world-to-camera"), ("opencv", "opengl")
 _FLIP = np.diag([1.0, -1, -1, 1])
 
 

@@ -1,0 +1,41 @@
+"""`hicl scan`: from a capture's folder to labelled files, in one command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hicl.commands.options import Device, Workers, say, with_settings
+from hicl.commands.preprocess import end, tell
+from hicl.pipeline.datasets.captures.settings import Settings
+
+
+@with_settings(Settings)
+def scan(
+    folder: Annotated[Path, typer.Argument(help="A capture: posed RGB-D frames; or a folder of captures.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results and the cache they come from.")],
+    given: dict,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings, as `hicl config preprocess rgbd` prints; options win.")
+    ] = None,
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """Label a scan of your own: a cloud with classes, a page to look around in, a picture and a summary."""
+    from hicl.pipeline.classes import ClassList, parse_classes
+    from hicl.pipeline.config import build
+    from hicl.pipeline.datasets import rgbd
+    from hicl.pipeline.run import preprocess
+
+    settings = build(Settings, config, given)
+    source = rgbd.source(folder.absolute(), settings)
+    for note in source.notes:
+        say(note)
+    classes = parse_classes(settings.classes) if settings.classes else ClassList.of(source.classes)
+    cache = out.absolute() / "cache"
+    summary = preprocess(source, cache, settings, classes, workers, device, say)
+    tell(summary, str(out / "cache"))
+    from hicl.scan import write_results
+
+    write_results(out, [*summary.done, *summary.unchanged], typer.echo)
+    end(summary)

@@ -1,0 +1,101 @@
+"""What `hicl scan` leaves of each scene of a cache: a labelled cloud, a page, a picture, and a part of the summary."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hicl.cache.opening import open_cache
+from hicl.cache.reader import SceneReader
+from hicl.cache.schema import NO_LABEL
+from hicl.errors import HiclError
+from hicl.export import export
+from hicl.figure import scene_figure
+from hicl.files import replacing
+from hicl.pipeline.report import point_labels
+from hicl.read import read_bytes
+
+CACHE, SUMMARY = "cache", "summary.json"
+_CODE = 1  # raised by hand when what is written of a scene changes
+
+
+def write_results(out: Path, scene_ids: list[str], say: Callable[[str], None]) -> None:
+    """Write the results of these scenes of the cache in `out`; nothing of one that is as it was when they were written.
+
+    say: gets a line about each file. Raises `HiclError`.
+    """
+    cache = open_cache(out / CACHE)
+    before = _read(out / SUMMARY)
+    summary = {scene_id: before[scene_id] for scene_id in cache.scene_ids() if scene_id in before}
+    for scene_id in scene_ids:
+        scene = cache.scene(scene_id)
+        made_of = f"{_CODE}-{scene.fingerprint}"
+        known = before.get(scene_id, {})
+        if known.get("made_of") == made_of and all((out / name).exists() for name in known["files"]):
+            say(f"{scene_id}: up to date, {', '.join(known['files'])} in {out}")
+            continue
+        summary[scene_id] = _measured(scene, cache.classes) | {"files": _write(out, scene_id, say), "made_of": made_of}
+        for line in told(scene_id, summary[scene_id]):
+            say(line)
+    with replacing(out / SUMMARY) as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def told(scene_id: str, found: dict[str, Any], most: int = 8) -> list[str]:
+    """A scene's part of the summary as lines, the largest classes first."""
+    lines = [
+        f"{scene_id}: {found['points']:,} points in {found['sets']:,} sets, {100 * found['seen']:.1f} % seen by "
+        f"{found['frames']:,} frames, {found['skipped']} skipped"
+    ]
+    shown = list(found["classes"].items())[:most]
+    width = max((len(name) for name, _ in shown), default=0)
+    lines += [f"  {name:{width}} {100 * share:5.1f} %" for name, share in shown]
+    return lines + [f"  and {len(found['classes']) - most} smaller ones"] * (len(found["classes"]) > most)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(read_bytes(path))
+        return {scene: about for scene, about in found.items() if isinstance(about.get("files"), list)}
+    except (ValueError, AttributeError):
+        raise HiclError(f"{path}: not a summary of `hicl scan`; remove it, or choose another --out") from None
+
+
+def _write(out: Path, scene_id: str, say: Callable[[str], None]) -> list[str]:
+    """The files of a scene; their names in `out`."""
+    from hicl.viewer import layers, page, server
+
+    where = out / CACHE
+    say(f"written: {export(where, scene_id, out / f'{scene_id}.ply', None, 'cpu')}")
+    say(f"written: {scene_figure(where, scene_id, None, out / f'{scene_id}.png', 'cpu')}")
+    names = [f"{scene_id}.ply", f"{scene_id}.png"]
+    try:
+        server.viser()
+    except HiclError as missing:
+        say(f"no page to look around in: {missing}")
+        return names
+    cloud = layers.load(where, scene_id, None, None, None).thinned(_POINTS)
+    say(f"written: {page.write_page(cloud, out / f'{scene_id}.html', _FIRST)}")
+    return [*names, f"{scene_id}.html"]
+
+
+_FIRST, _POINTS = "spread labels", 1_000_000
+
+
+def _measured(scene: SceneReader, classes: tuple[str, ...]) -> dict[str, Any]:
+    """points, frames, sets: how many; seen: share of the points; classes: share of the labelled points of each."""
+    labels, _ = point_labels(scene)
+    label = labels["spread"][labels["spread"] != NO_LABEL]
+    shares = np.bincount(label, minlength=len(classes)) / max(len(label), 1)
+    order = np.argsort(-shares, kind="stable")
+    counts = scene.attributes["counts"]
+    return {
+        **{name: counts[name] for name in ("points", "frames", "sets")},
+        "skipped": len(scene.attributes.get("skipped", {})),
+        "seen": round(float((labels["refined"] != NO_LABEL).mean()), 4),
+        "classes": {classes[index]: round(float(shares[index]), 4) for index in order if shares[index]},
+    }
