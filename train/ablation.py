@@ -2,8 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,17 +11,14 @@ import numpy as np
 from hicl import metrics
 from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader
-from hicl.config import flat, shown, updated
 from hicl.errors import HiclError
 from hicl.files import locked
-from hicl.processes import pool
-from hicl.progress import Progress
-from hicl.train import checkpoint, stream
+from hicl.train import checkpoint, runs, stream
 from hicl.train.answers import Ensemble, Pool, name_of
-from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config
-from hicl.train.log import minutes, read_log
+from hicl.train.config import EXPERIMENTS, Config
+from hicl.train.log import minutes
+from hicl.train.runs import over_seeds, papers, with_spread
 
-_LOOK_S = 2.0
 _POINTS_OF_A_CURVE = 5
 # How the last experiments are read as well: pooled in sets, and with the images of the scored scenes.
 FURTHER: dict[str, tuple[Pool, Ensemble]] = {"pooled": ("sets", "none"), "ensemble": ("sets", "product")}
@@ -75,15 +71,13 @@ def table2(
         for experiment in reversed(experiments):  # the longest first, so that the last one to be waited for is short
             wanted = replace(config, experiment=experiment, seed=seed)
             run = out / "runs" / f"{experiment}-seed{seed}"
-            _check_finished(run, wanted, cache)
-            tasks.append((cache_path, wanted, run, device, jobs == 1))
-    scenes, schedule = len(cache.scene_ids("train")), config.schedule
-    steps = len(stream.plan(scenes, schedule.batch, config.seed, schedule.epochs, 0, 1))
+            tasks.append(runs.Task(cache_path, wanted, run, device, jobs == 1))
+            runs.assert_same(tasks[-1])
     data = stream.split_fingerprint(cache, "val")
-    done = {run for _, wanted, run, *_ in tasks if _evaluated(run, data, wanted.experiment)}
+    done = {task.run for task in tasks if _evaluated(task.run, data, task.config.experiment)}
     alone = labels_alone(cache)
     with locked(out):
-        for run, line in _finished(tasks, jobs, steps):
+        for run, line in runs.each_done("table 2", tasks, _one, jobs, runs.n_steps(cache, config)):
             say(line)
             done.add(run)
             results = _collect(out, config, seeds, experiments, cache, done) | {"labels_alone": alone}
@@ -113,60 +107,14 @@ def labels_alone(cache: CacheReader, split: str = "val") -> dict | None:
     return metrics.scores(matrix) if matrix.any() else None
 
 
-def _finished(tasks: list[tuple], jobs: int, steps: int) -> Iterator[tuple[Path, str]]:
-    """(folder, what to say) of each run as it ends. steps: of each."""
-    runs = [task[2] for task in tasks]
-    if jobs == 1:
-        for run, task in zip(runs, tasks, strict=True):
-            yield run, _one(*task)
-        return
-    with pool(jobs) as processes, Progress("table 2", steps * len(runs), "step") as bar:
-        pending = {processes.submit(_one, *task): run for run, task in zip(runs, tasks, strict=True)}
-        try:
-            while pending:
-                for future in wait(pending, _LOOK_S, FIRST_COMPLETED).done:
-                    yield pending.pop(future), future.result()
-                at = {run: min(_last_step(run), steps) for run in runs}
-                bar.note = ", ".join(f"{run.name} {100 * at[run] // steps} %" for run in runs if 0 < at[run] < steps)
-                bar.update(sum(at.values()) - bar.done)
-        finally:
-            processes.shutdown(cancel_futures=True)
+def _one(task: runs.Task) -> str:
+    from hicl.train import distributed, evaluate, inference
 
-
-def _last_step(run: Path) -> int:
-    """How far a run's log says it is; 0 where there is none."""
-    try:
-        return int(read_log(run)[-1]["step"])
-    except (HiclError, IndexError):
-        return 0
-
-
-def _check_finished(run: Path, wanted: Config, cache: CacheReader) -> None:
-    if not checkpoint.has_model(run):
-        return
-    _, meta = checkpoint.load_model(run)
-    had = flat(updated(Config(), meta["config"], str(run / "model.json")))
-    new = flat(wanted)
-    changed = [f"{k} was {shown(had[k])}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and had[k] != new[k]]
-    if meta.get("text") != cache.fingerprint or meta.get("data") != stream.split_fingerprint(cache, "train"):
-        changed.append("the cache is another, or changed")
-    if changed:
-        raise HiclError(
-            f"{run}: finished with other settings ({'; '.join(changed)}); delete it or choose another --out"
-        )
-
-
-def _one(cache_path: str | Path, config: Config, run: Path, device: str, show: bool) -> str:
-    # Here and not above: the parent of many jobs trains nothing, and spconv takes seconds to import.
-    from hicl.train import distributed, evaluate, inference, loop
-
-    cache = open_cache(cache_path)
-    if not checkpoint.has_model(run):
-        loop.train(cache_path, config, run, resume=checkpoint.has_state(run), device=device, show=show)
-    checkpoint.drop_state(run)  # of one that was killed when it had just written its model
-    if not _evaluated(run, stream.split_fingerprint(cache, "val"), config.experiment):
-        model = inference.load(run, distributed.start(device).device)
-        for ways in _readings(config.experiment).values():
+    runs.train(task)
+    cache, run, experiment = open_cache(task.cache), task.run, task.config.experiment
+    if not _evaluated(run, stream.split_fingerprint(cache, "val"), experiment):
+        model = inference.load(run, distributed.start(task.device).device)
+        for ways in _readings(experiment).values():
             evaluate.save(evaluate.evaluate(model, cache, "val", False, *ways), run, cache)
     return (
         f"{run.name}: mIoU {checkpoint.load_evaluation(run, 'val')['miou']:.2f}, {minutes(run):.1f} minutes of training"
@@ -198,10 +146,10 @@ def _collect(
 ) -> dict:
     table, missing, protocols = {}, [], []
     for experiment in experiments:
-        runs = [out / "runs" / f"{experiment}-seed{seed}" for seed in seeds]
-        missing += [run.name for run in runs if run not in done]
-        runs = [run for run in runs if run in done]
-        readings = {name: [_scores(run, ways) for run in runs] for name, ways in _readings(experiment).items()}
+        every = [out / "runs" / f"{experiment}-seed{seed}" for seed in seeds]
+        missing += [run.name for run in every if run not in done]
+        ended = [run for run in every if run in done]
+        readings = {name: [_scores(run, ways) for run in ended] for name, ways in _readings(experiment).items()}
         scores = readings.pop("own")
         protocols += [score["protocol"] for score in scores]
         about = EXPERIMENTS[experiment]
@@ -210,8 +158,8 @@ def _collect(
             **_mean(scores),
             "accuracy": [score["accuracy"] for score in scores],
             "iou": [score["iou"] for score in scores],
-            "minutes": [minutes(run) for run in runs],
-            "paper": about.paper_nuscenes if _papers(cache.dataset) == "nuScenes" else about.paper,
+            "minutes": [minutes(run) for run in ended],
+            "paper": about.paper_nuscenes if papers(cache.dataset) == "nuScenes" else about.paper,
         } | {name: _mean(found) for name, found in readings.items()}
     return {
         "experiments": table,
@@ -225,11 +173,7 @@ def _collect(
 
 def _mean(scores: list[dict]) -> dict:
     found = [score["miou"] for score in scores]
-    return {
-        "miou": found,
-        "mean": statistics.mean(found) if found else None,
-        "spread": statistics.stdev(found) if len(found) > 1 else None,
-    }
+    return {"miou": found} | over_seeds(found)
 
 
 def markdown(results: dict) -> str:
@@ -238,7 +182,7 @@ def markdown(results: dict) -> str:
     what = f"mean of {n} seeds ± standard deviation" if n > 1 else f"seed {results['seeds'][0]}"
     lines = [
         f"Ours: {results['dataset']}, preset `{results['preset']}`, {what}; mIoU in percent."
-        f" {PAPER_NOTES[_papers(results['dataset'])]}",
+        f" {PAPER_NOTES[papers(results['dataset'])]}",
         "",
         "| experiment | | paper | step | ours | step | training, minutes |",
         "|---|---|---:|---:|---:|---:|---:|",
@@ -254,11 +198,11 @@ def markdown(results: dict) -> str:
             continue
         gains = [_gain(row, before, key) for key in ("paper", "mean")]
         lines.append(
-            f"| {name} | {row['title']} | {paper} | {gains[0]} | {_spread(row)} | {gains[1]} |"
+            f"| {name} | {row['title']} | {paper} | {gains[0]} | {with_spread(row)} | {gains[1]} |"
             f" {statistics.mean(row['minutes']):.1f} |"
         )
         lines += [
-            f"| | {_TITLES[way]} | | | {_spread(row[way])} | {row[way]['mean'] - row['mean']:+.1f} | |"
+            f"| | {_TITLES[way]} | | | {with_spread(row[way])} | {row[way]['mean'] - row['mean']:+.1f} | |"
             for way in FURTHER
             if way in row
         ]
@@ -271,15 +215,6 @@ def markdown(results: dict) -> str:
             "which the networks see the surface only."
         )
     return "\n".join([*lines, ""])
-
-
-def _papers(dataset: str) -> str:
-    """The data set of the paper that a cache's is to be compared with."""
-    return "nuScenes" if dataset == "nuscenes" else "ScanNet"
-
-
-def _spread(row: dict) -> str:
-    return f"{row['mean']:.2f}" + ("" if row["spread"] is None else f" ± {row['spread']:.2f}")
 
 
 def _gain(row: dict, before: dict | None, key: str) -> str:
@@ -297,7 +232,7 @@ def picture(results: dict, path: Path) -> bool:
     rows = {name: row for name, row in results["experiments"].items() if row["mean"] is not None}
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     paper = {name: row["paper"] for name, row in rows.items() if row["paper"] is not None}
-    axes.plot(list(paper), list(paper.values()), "o--", color="0.5", label=f"paper, {_papers(results['dataset'])}")
+    axes.plot(list(paper), list(paper.values()), "o--", color="0.5", label=f"paper, {papers(results['dataset'])}")
     axes.errorbar(
         list(rows),
         [row["mean"] for row in rows.values()],
