@@ -16,7 +16,16 @@ if TYPE_CHECKING:  # the command line lists the names, and torch takes seconds
 
     ReadOut = Callable[[Seen], torch.Tensor]
 
-READ_OUTS = {"maskclip": "maskclip", "kk": "key_key", "qq": "query_query"}
+READ_OUTS = {
+    "maskclip": "maskclip",
+    "sclip": "sclip",
+    "clearclip": "clearclip",
+    "naclip": "naclip",
+    "resclip": "resclip",
+    "scclip": "scclip",
+    "kk": "key_key",
+    "qq": "query_query",
+}
 
 
 def load(name: str, blocks: int, model: str) -> "ReadOut":

@@ -54,6 +54,10 @@ class Seen(NamedTuple):
     def last(self) -> Block:
         return self.blocks[-1]
 
+    def depth(self, n: int) -> int:
+        """The number of the block that lies as deep in this tower as the n-th in ViT-B's twelve; never the last."""
+        return min(max(round(n * len(self.blocks) / 12), 1), len(self.blocks) - 1)
+
     def patches(self, tokens: "Tokens") -> "Tokens":
         """[B, L, ...] to [B, rows · columns, ...]"""
         return tokens[:, self.before :]
