@@ -13,6 +13,10 @@ from types import ModuleType
 MODULES = (
     "hicl.predict",
     "hicl.clouds",
+    "hicl.objects",
+    "hicl.average_precision",
+    "hicl.formats",
+    "hicl.formats.labelled",
     "hicl.config",
     "hicl.errors",
     "hicl.cache.opening",

@@ -149,11 +149,12 @@ def write_ply(
     names: tuple[str, ...] = (),
     values: dict[str, np.ndarray] | None = None,
 ) -> None:
-    """A binary PLY: x y z in metres, red green blue, `label`, further float32 `values` a point, and the faces.
+    """A binary PLY: x y z in metres, red green blue, `label`, further `values` a point, and the faces.
 
     x y z are doubles where the cloud lies far from 0.
 
-    label: [N] uint8 or uint16; comments name its classes. MeshLab and CloudCompare read the properties.
+    label: [N] uint8 or uint16; comments name its classes. values: [N] each, whole numbers as int32, others as float32.
+    MeshLab and CloudCompare read the properties.
     """
     from plyfile import PlyData, PlyElement
 
@@ -163,7 +164,8 @@ def write_ply(
         (color, "u1") for color in ("red", "green", "blue")
     ]
     kinds += [("label", "<u2" if label.dtype == np.uint16 else "u1")] if label is not None else []
-    vertex = np.empty(len(cloud.xyz), kinds + [(name, "<f4") for name in values])
+    kinds += [(name, "<i4" if value.dtype.kind in "iu" else "<f4") for name, value in values.items()]
+    vertex = np.empty(len(cloud.xyz), kinds)
     for column, axis in enumerate("xyz"):
         vertex[axis] = cloud.xyz[:, column] + cloud.origin[column] if double else cloud.xyz[:, column]
     for column, color in enumerate(("red", "green", "blue")):

@@ -1,14 +1,67 @@
-"""`hicl export`: a labelled point cloud for other programs."""
+"""`hicl export`: a labelled scene for other programs, and its objects."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from hicl import formats
 from hicl.cache.opening import open_cache
-from hicl.clouds import Cloud, assert_ply, write_ply
+from hicl.cache.reader import CacheReader, SceneReader
+from hicl.cache.schema import NO_LABEL
+from hicl.clouds import Cloud
 from hicl.errors import HiclError
+from hicl.files import replacing
+from hicl.formats.labelled import Labelled
+from hicl.objects import GAP, SMALLEST, find_objects, table
+from hicl.upright import UPRIGHT
 
 if TYPE_CHECKING:
     from hicl.train.answers import Ensemble, Pool
+    from hicl.train.inference import Model
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Where the labels of a cache's scenes come from. kind: "spread", "refined" or "raw" pseudo-labels, where there is
+    no model. pool, ensemble: as of `hicl.train.answers.answers_of`."""
+
+    kind: str = "spread"
+    model: "Model | None" = None
+    pool: "Pool" = "sets"
+    ensemble: "Ensemble" = "none"
+
+
+def labels_of(cache: CacheReader, scene: SceneReader, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """(class of each point, uint8 or uint16 [N], 255 for none; how sure it is, float32 [N], 0..1).
+
+    A network's score is the class' probability; pseudo-labels' is the share of their set's pairs that had the same
+    class before the vote. Raises `HiclError` for a kind that the scene doesn't have, or a model that doesn't fit.
+    """
+    if labels.model is not None:
+        from hicl.train import answers, evaluate
+
+        evaluate.assert_fits(labels.model, cache)
+        found = answers.answers_of(labels.model, scene, labels.pool, labels.ensemble)
+        return found.label.astype("u1"), found.score
+    from hicl.pipeline.report import point_labels
+
+    known, _ = point_labels(scene)
+    if labels.kind not in known:
+        raise HiclError(
+            f"{cache.path}: scene {scene.id}: no {labels.kind} labels; give --labels {' or '.join(known)}, or let "
+            "`hicl preprocess` bring the cache up to date"
+        )
+    return known[labels.kind], _agreement(scene, known[labels.kind])
+
+
+def _agreement(scene: SceneReader, label: np.ndarray) -> np.ndarray:
+    sets, raw = scene.read("sets/id").astype(np.int64), scene.read("pairs/raw")
+    of_pair = sets[scene.read("pairs/point")]
+    votes = np.bincount(of_pair * 256 + raw, minlength=256 * (int(sets.max(initial=-1)) + 1)).reshape(-1, 256)
+    share = votes[sets, label] / np.maximum(votes.sum(axis=1)[sets], 1)
+    return np.where(label == NO_LABEL, 0, share).astype(np.float32)
 
 
 def export(
@@ -20,39 +73,54 @@ def export(
     labels: str = "spread",
     pool: "Pool" = "sets",
     ensemble: "Ensemble" = "none",
+    objects: Path | None = None,
+    gap: float = GAP,
+    smallest: int = SMALLEST,
 ) -> str:
-    """Write a scene's points with a class each as a binary PLY, and return a line that says so.
+    """Write a scene's points with a class each, in the format that `out`'s name says (`hicl.formats`), and return lines
+    that say so.
 
-    The class is what the pseudo-labels say, "spread", or "refined" or "raw" (255 where no camera saw a point), or, with
-    a trained run, what its network says (pool, ensemble: as of `hicl.train.answers.classes_of`). Properties: x y z in
-    metres, in the scan's own frame, red green blue of the class, label; the comments name the classes.
-    Raises `HiclError`.
+    labels, pool, ensemble: as of `Labels`, with the network of a trained run where there is one. objects: a CSV to
+    write of what objects there are (`hicl.objects`: gap, smallest); the points then say which they belong to.
+    Coordinates are metres in the scan's own frame, colours those of the classes. Raises `HiclError`.
     """
     from hicl.pipeline.picture import class_colors
 
-    assert_ply(out)
+    formats.assert_known(out)
+    if objects is not None and objects.suffix.lower() != ".csv":
+        raise HiclError(f"--objects {objects}: give it a name that ends in .csv")
     cache = open_cache(cache_path)
     scene = cache.scene(scene_id or cache.scene_ids()[0])
-    xyz = scene.read("points/xyz")
-    if run is None:
-        from hicl.pipeline.report import point_labels
-
-        found, _ = point_labels(scene)
-        if labels not in found:
-            raise HiclError(
-                f"{cache_path}: scene {scene.id}: no {labels} labels; give --labels {' or '.join(found)}, or let "
-                "`hicl preprocess` bring the cache up to date"
-            )
-        label = found[labels]
-    else:
+    model = None
+    if run is not None:
         from hicl.devices import checked_device
-        from hicl.train import answers, evaluate, inference
+        from hicl.train import inference
 
         model = inference.load(run, checked_device(device))
-        evaluate.assert_fits(model, cache)
-        label = answers.classes_of(model, scene, pool, ensemble)
-    cloud = Cloud(xyz, class_colors(cache.classes)[label], origin=scene.origin)
-    write_ply(out, cloud, label.astype("u1"), cache.classes)
-    told = f"{out}: {len(xyz):,} points of {scene.id}, {(label != 255).mean():.1%} with a class"
+    label, score = labels_of(cache, scene, Labels(labels, model, pool, ensemble))
+    cloud = Cloud(scene.read("points/xyz"), class_colors(cache.classes)[label], origin=scene.origin)
+    told = [f"{out}: {len(label):,} points of {scene.id}, {(label != NO_LABEL).mean():.1%} with a class"]
     left_out = scene.attributes.get("left_out", 0)
-    return f"{told}; {left_out:,} of the scan without finite coordinates are left out" if left_out else told
+    if left_out:
+        told[0] += f"; {left_out:,} of the scan without finite coordinates are left out"
+    if objects is None:
+        formats.write(out, Labelled(cloud, label, cache.classes, score))
+        return told[0]
+    instance, found = find_objects(
+        cloud.xyz, label, cache.classes, score, scene.read("sets/id"), gap, smallest, up=upward(cache, scene)
+    )
+    with replacing(objects) as temporary:
+        temporary.write_text(table(found, cache.classes, scene.origin), encoding="utf-8")
+        formats.write(out, Labelled(cloud, label, cache.classes, score, instance))
+    return "\n".join([*told, f"{objects}: {len(found)} objects"])
+
+
+def upward(cache: CacheReader, scene: SceneReader) -> np.ndarray:
+    """Which way is up, float64 [3]: z; of a scan of one's own the axis that its cameras held up, or what they held up
+    if that is no axis."""
+    poses = scene.read("views/pose")
+    if cache.dataset != "rgbd" or not len(poses):
+        return np.array([0.0, 0.0, 1.0])
+    held = -poses[:, :3, 1].mean(axis=0)
+    along = int(np.abs(held).argmax())
+    return np.eye(3)[along] * np.sign(held[along]) if abs(held[along]) > UPRIGHT else held

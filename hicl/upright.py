@@ -5,6 +5,8 @@ import numpy as np
 from hicl.clouds import extent_of
 from hicl.errors import HiclError
 
+UPRIGHT = 0.8  # of the mean of unit vectors: cameras that are held alike, and along an axis
+
 
 def axis(name: str) -> np.ndarray:
     """float64 [3] of x, y, z, -x, -y or -z. Raises `HiclError` for another name."""

@@ -14,6 +14,7 @@ from hicl.pipeline.sampling import label_pixels, scores_at
 from hicl.pipeline.sight import toward_cameras
 from hicl.pipeline.teacher.features import FeatureReader, class_scores
 from hicl.pipeline.weld import weld
+from hicl.upright import UPRIGHT
 
 Arrays = dict[str, np.ndarray]
 
@@ -118,16 +119,13 @@ def doubts(arrays: Arrays, left_out: int, config: PreprocessConfig) -> list[str]
         )
     up = -arrays["views/pose"][:, :3, 1].mean(axis=0)
     axis = int(np.abs(up).argmax())
-    if (axis < 2 or up[2] < 0) and abs(up[axis]) > _UPRIGHT:
+    if (axis < 2 or up[2] < 0) and abs(up[axis]) > UPRIGHT:
         name = "-" * bool(up[axis] < 0) + "xyz"[axis]
         found.append(
             f"its cameras hold {name} up, not z; a network that learns from it fits only scans that lie the same way "
             "(`hicl predict --up z` leaves a scan as it lies)"
         )
     return found
-
-
-_UPRIGHT = 0.8  # of the mean of unit vectors: cameras that are held alike, and along an axis
 
 
 def usable_frames(

@@ -55,12 +55,19 @@ def test_miniature_to_report(miniature, tmp_path):
     assert numbers["ceiling"]["accuracy"] > numbers["refined"]["accuracy"]
     assert f"{numbers['refined']['miou']:.1f}" in report.stdout
     assert np.asarray(Image.open(tmp_path / "out/room.png")).std() > 10
-    export = hicl("export", "--cache", "cache", "--scene", "scene0002_00", "--out", "room.ply", cwd=tmp_path)
+    room = ("export", "--cache", "cache", "--scene", "scene0002_00", "--out", "room.ply", "--objects", "room.csv")
+    export = hicl(*room, cwd=tmp_path)
     assert export.returncode == 0, export.stderr
     vertex = PlyData.read(str(tmp_path / "room.ply"))["vertex"].data
     mesh = PlyData.read(str(miniature / "scans/scene0002_00/scene0002_00_vh_clean_2.ply"))["vertex"].data
     np.testing.assert_array_equal(vertex["x"], mesh["x"])
     assert set(np.unique(vertex["label"])) <= {*range(20), 255} and len(np.unique(vertex["label"])) > 3
+    rows = (tmp_path / "room.csv").read_text().splitlines()
+    assert len(rows) == vertex["instance"].max() + 2 > 5
+    judged = ("report", "objects", "--cache", "cache", "--root", miniature, "--split", "val")
+    ap = {labels: hicl(*judged, "--labels", labels, cwd=tmp_path).stdout for labels in ("spread", "truth")}
+    ap50 = {labels: float(said.splitlines()[-1].split()[2]) for labels, said in ap.items()}
+    assert 0 < ap50["spread"] < ap50["truth"] and ap50["truth"] > 50
     val = hicl("report", "labels", "--cache", "cache", "--split", "val", cwd=tmp_path)
     assert "Labels of 1 scene, split val" in val.stdout
 
@@ -120,7 +127,7 @@ def test_a_users_own_train_py_is_never_imported(tmp_path):
     for name in ("train", "cache", "pipeline"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     assert hicl("--help", cwd=tmp_path).returncode == 0
-    fails(hicl("export", "--cache", "nowhere", "--out", "room.obj", cwd=tmp_path), "room.obj", "ends in .ply")
+    fails(hicl("export", "--cache", "nowhere", "--out", "room.obj", cwd=tmp_path), "room.obj", "ends in .ply, .glb")
     fails(hicl("report", "labels", "--cache", "nowhere", cwd=tmp_path), "nowhere", "no such folder")
 
 

@@ -8,7 +8,7 @@ from hicl.cache.reader import SceneReader
 from hicl.train.pooling import DOUBT, image_labels
 
 if TYPE_CHECKING:  # which brings spconv along
-    from hicl.train.inference import Model
+    from hicl.train.inference import Model, Prediction
 
 Pool = Literal["sets", "none"]
 Ensemble = Literal["none", "product", "average", "surer"]
@@ -20,7 +20,12 @@ def name_of(split: str, pool: Pool = "none", ensemble: Ensemble = "none") -> str
 
 
 def classes_of(model: "Model", scene: SceneReader, pool: Pool = "none", ensemble: Ensemble = "none") -> np.ndarray:
-    """The class of each point of a scene: uint16 [N].
+    """The class of each point of a scene: uint16 [N]. Arguments as of `answers_of`."""
+    return answers_of(model, scene, pool, ensemble).label
+
+
+def answers_of(model: "Model", scene: SceneReader, pool: Pool = "none", ensemble: Ensemble = "none") -> "Prediction":
+    """The class of each point of a scene, and its probability.
 
     Args:
         model: whose classes are those of the scene's cache.
@@ -28,15 +33,20 @@ def classes_of(model: "Model", scene: SceneReader, pool: Pool = "none", ensemble
         ensemble: how the network's probabilities are joined with what the scene's images say (`pooling.image_labels`),
             by `together`; "none" asks the network alone.
     """
+    from hicl.train.inference import Prediction
+
     xyz, values, sets, place = model.read(scene)
     groups = sets if pool == "sets" else None
     if ensemble == "none":
-        return model.predict(xyz, values, sets=groups).label[place]
+        found = model.predict(xyz, values, sets=groups)
+        return Prediction(found.label[place], found.score[place])
     network, every = model.probabilities(xyz, values, groups), scene.read("sets/id")
     spread = scene.read("points/spread") if scene.has("points/spread") else None
     raw, of_pair = scene.read("pairs/raw"), every[scene.read("pairs/point")]
     images = image_labels(raw, of_pair, every, spread, network.shape[1])
-    return together(network, images[sets], ensemble).argmax(axis=1).astype(np.uint16)[place]
+    joined = together(network, images[sets], ensemble)
+    score = joined.max(axis=1) / joined.sum(axis=1)
+    return Prediction(joined.argmax(axis=1).astype(np.uint16)[place], score.astype(np.float32)[place])
 
 
 def together(network: np.ndarray, images: np.ndarray, ensemble: Ensemble) -> np.ndarray:

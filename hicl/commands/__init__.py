@@ -32,7 +32,8 @@ app = _group("Label-free 3D semantic segmentation: HICL (CVPR 2024), from raw sc
 for name, group in {
     "preprocess": _group("Raw scans to a cache of points, sets and labels.", cls=preprocess.Datasets),
     "report": _group(
-        "How good what is in a cache is.", {"labels": preprocess.report_labels, "rooms": preprocess.report_rooms}
+        "How good what is in a cache is.",
+        {"labels": preprocess.report_labels, "objects": preprocess.report_objects, "rooms": preprocess.report_rooms},
     ),
     "figure": _group(
         "Pictures for a paper, drawn without a display.",

@@ -45,6 +45,10 @@ Ensemble = Annotated[
         help="Join the network with the scene's own labels: product, average, surer (the more probable), or none."
     ),
 ]
+Labels = Annotated[str, typer.Option(help="Without a model: spread, refined or raw labels.")]
+Gap = Annotated[
+    float | None, typer.Option(help="Metres up to which points of one class are of one object. [default: 0.2]")
+]
 Device = Annotated[str, typer.Option(help="Where the networks run: auto, cpu or cuda.")]
 
 

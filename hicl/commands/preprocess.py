@@ -13,11 +13,16 @@ from hicl.commands.options import (
     Classes,
     Clip,
     Device,
+    Ensemble,
+    Gap,
+    OptionalModel,
+    Pool,
     Scheduler,
     Weights,
     Workers,
     cluster,
     everywhere,
+    pooling,
     say,
     with_settings,
 )
@@ -204,6 +209,32 @@ def report_labels(
     typer.echo(report.labels(cache, split, json_file, picture, scene, root))
     for path in filter(None, (json_file, picture)):
         typer.echo(f"written: {path}")
+
+
+def report_objects(
+    cache: Cache,
+    root: Annotated[Path, typer.Option(help="The scans' root, a miniature's or ScanNet's: it knows the true objects.")],
+    split: Annotated[str | None, typer.Option(help="Only scenes of this split. [default: all]")] = None,
+    model: OptionalModel = None,
+    labels: Annotated[
+        str, typer.Option(help="Without a model: spread, refined or raw labels; truth: what is lost without any error.")
+    ] = "spread",
+    gap: Gap = None,
+    pool: Pool = "sets",
+    ensemble: Ensemble = "none",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file as well.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Average precision of the objects that `hicl export --objects` finds, as ScanNet's benchmark counts it."""
+    from hicl.export import Labels
+    from hicl.object_report import report
+
+    trained = None
+    if model is not None:
+        from hicl.predict import load_model
+
+        trained = load_model(model, device)
+    typer.echo(report(cache, root, split, Labels(labels, trained, *pooling(pool, ensemble)), gap, json_file))
 
 
 def report_rooms(

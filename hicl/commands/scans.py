@@ -9,6 +9,8 @@ from hicl.commands.options import (
     Clip,
     Device,
     Ensemble,
+    Gap,
+    Labels,
     Model,
     OptionalModel,
     PlyOut,
@@ -78,20 +80,28 @@ def search(
 
 def export(
     cache: Annotated[str, typer.Option(help="A cache of `hicl preprocess`: a folder, or a URL.")],
-    out: PlyOut,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .ply, .glb, .las, .laz or .npz to write.")],
     scene: Scene = None,
     model: OptionalModel = None,
-    labels: Annotated[str, typer.Option(help="Without a model: spread, refined or raw labels.")] = "spread",
+    labels: Labels = "spread",
+    objects: Annotated[
+        Path | None, typer.Option(help="A .csv to write of the objects; the points then say which they are of.")
+    ] = None,
+    gap: Gap = None,
+    smallest: Annotated[int | None, typer.Option(min=1, help="Points in the smallest object. [default: 100]")] = None,
     pool: Pool = "sets",
     ensemble: Ensemble = "none",
     device: Device = "auto",
 ) -> None:
-    """Write a scene as a PLY with a class and its colour for each point: the pseudo-labels', or a trained model's."""
+    """Write a scene with a class and its colour for each point: the pseudo-labels', or a trained model's."""
     from hicl.export import export
 
     if ensemble != "none" and model is None:
         raise HiclError(f"--ensemble {ensemble} joins a network with the scene's labels: give --model too")
-    typer.echo(export(cache, scene, out, model, device, labels, *pooling(pool, ensemble)))
+    if objects is None and (gap, smallest) != (None, None):
+        raise HiclError("--gap and --smallest say what an object is: give --objects FILE.csv too")
+    of_objects = {key: value for key, value in (("gap", gap), ("smallest", smallest)) if value is not None}
+    typer.echo(export(cache, scene, out, model, device, labels, *pooling(pool, ensemble), objects, **of_objects))
 
 
 def view(

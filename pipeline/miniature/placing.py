@@ -28,7 +28,7 @@ class Builder:
         (w0, w1), (d0, d1) = _EXTENT[kind]
         self.rng, self.kind = rng, kind
         self.w, self.d, self.h = rng.uniform(w0, w1), rng.uniform(d0, d1), rng.uniform(2.4, 2.8)
-        self.solids: list[Solid] = []
+        self.pieces: list[list[Solid]] = []  # the solids of each: what moves together
         self.taken: list[tuple[np.ndarray, np.ndarray]] = []
 
     def free(self, low: np.ndarray, high: np.ndarray) -> bool:
@@ -36,7 +36,7 @@ class Builder:
         return inside and not any((low < b).all() and (a < high).all() for a, b in self.taken)
 
     def add(self, piece: Piece, keep: bool = True) -> None:
-        self.solids += piece.solids
+        self.pieces.append(piece.solids)
         if keep:
             low, high = piece.bounds()
             self.taken.append((low, high))
@@ -76,7 +76,7 @@ class Builder:
                 return False
             # A door needs its way kept free; other pieces only their own place.
             self.taken.append((a, b) if piece.front >= 0.75 else (low, high))
-        self.solids += there.solids
+        self.pieces.append(there.solids)
         return True
 
     def inside(
@@ -102,15 +102,15 @@ class Builder:
         wet = self.kind == "bathroom"
         paint = tx.wall_cover(rng, wet and rng.random() < 0.7)
         accent = tx.wall_cover(rng, False) if rng.random() < 0.35 and not wet else paint
-        self.solids.append(block((-t, w + t), (-t, d + t), (-t, 0), FLOOR, tx.floor_cover(rng, wet)))
-        self.solids.append(block((-t, w + t), (-t, d + t), (h, h + t), CEILING, tx.plain((0.9, 0.9, 0.88))))
+        self.pieces.append([block((-t, w + t), (-t, d + t), (-t, 0), FLOOR, tx.floor_cover(rng, wet))])
+        self.pieces.append([block((-t, w + t), (-t, d + t), (h, h + t), CEILING, tx.plain((0.9, 0.9, 0.88)))])
         sides = [((-t, w + t), (-t, 0)), ((w, w + t), (-t, d + t)), ((-t, w + t), (d, d + t)), ((-t, 0), (-t, d + t))]
         skirting = tx.painted(rng)
         for i, (x, y) in enumerate(sides):
-            self.solids.append(block(x, y, (-t, h + t), WALL, accent if i == 0 else paint))
+            self.pieces.append([block(x, y, (-t, h + t), WALL, accent if i == 0 else paint)])
             if not wet:
                 x, y = [c if c[1] - c[0] > 1 else (c[0] - 0.02, c[1] + 0.02) for c in (x, y)]
-                self.solids.append(block(x, y, (0, 0.08), WALL, skirting))
+                self.pieces.append([block(x, y, (0, 0.08), WALL, skirting)])
         if rng.random() < 0.35 and not wet:  # A shaft in a corner makes the plan an L.
             a, b = rng.uniform(0.4, 0.9, 2)
             x = (-t, a) if rng.random() < 0.5 else (w - a, w + t)

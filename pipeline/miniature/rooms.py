@@ -23,11 +23,13 @@ KINDS = ("bedroom", "living room", "kitchen", "office", "bathroom", "meeting roo
 
 @dataclass(frozen=True)
 class Room:
-    """A furnished room. extent: (width, depth, height) in metres."""
+    """A furnished room. extent: (width, depth, height) in metres. piece: of each solid, the number of the piece that it
+    is a part of."""
 
     kind: str
     extent: tuple[float, float, float]
     solids: list[Solid]
+    piece: list[int]
 
 
 def _some(rng: np.random.Generator, count: int, makes: Sequence[Make]) -> list[Make]:
@@ -54,7 +56,7 @@ def _mat(b: Builder) -> None:
     if b.rng.random() < 0.4:
         x, y = b.w / 2 + b.rng.normal(0, 0.3), b.d / 2 + b.rng.normal(0, 0.3)
         w, d = b.rng.uniform(0.5, 0.9), b.rng.uniform(0.4, 0.7)
-        b.solids.append(block((x - w, x + w), (y - d, y + d), (-0.05, 0.012), FLOOR_MAT, tx.cloth(b.rng)))
+        b.pieces.append([block((x - w, x + w), (y - d, y + d), (-0.05, 0.012), FLOOR_MAT, tx.cloth(b.rng))])
 
 
 def _bedroom(b: Builder) -> None:
@@ -185,4 +187,6 @@ def build_room(seed: int, index: int) -> Room:
     b.at_wall(fu.cartons(rng)) if rng.random() < 0.5 else None
     if b.kind != "bathroom":
         _mat(b)
-    return Room(b.kind, (b.w, b.d, b.h), b.solids)
+    solids = [solid for piece in b.pieces for solid in piece]
+    number = [number for number, piece in enumerate(b.pieces) for _ in piece]
+    return Room(b.kind, (b.w, b.d, b.h), solids, number)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hicl.errors import HiclError
 from hicl.files import locked, naming
 from hicl.pipeline.datasets.sens import write_sens
 from hicl.pipeline.kernels import raster
@@ -24,6 +25,7 @@ from hicl.pipeline.miniature.render import Light, draw_light, jpeg, look, measur
 from hicl.pipeline.miniature.rooms import Room, build_room
 from hicl.pipeline.miniature.solids import Packed, about_z, pack
 from hicl.pipeline.miniature.walk import draw_cameras, walk
+from hicl.read import read_json
 
 VERSION = 1  # of the generator: anything that changes a byte of its output raises it
 FRAMES = 24
@@ -86,13 +88,7 @@ def write_scene(out: Path, seed: int, index: int) -> None:
     final, part = out / "scans" / name, out / "scans" / f".{name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    room = build_room(seed, index)
-    solids = pack(room.solids)
-    field = mesh.distance_field(room, solids)
-    rng = np.random.default_rng([2, seed, index])
-    light = draw_light(rng, room)
-    # Scans are not aligned to the walls.
-    turn, shift = about_z(rng.uniform(0, 2 * np.pi)), np.array([*rng.uniform(0, 5, 2), rng.uniform(-0.1, 0.1)])
+    rng, room, solids, field, light, turn, shift = _begun(seed, index)
     xyz, rgb, label, faces = scan_surface(rng, room, solids, field, light)
     xyz = (xyz @ turn.T + shift).astype(np.float32)
     _write_ply(part / f"{name}_vh_clean_2.ply", xyz, rgb, faces)
@@ -117,6 +113,36 @@ def write_scene(out: Path, seed: int, index: int) -> None:
     os.replace(part, final)
 
 
+def _begun(seed: int, index: int) -> tuple:
+    """A room, what it is lit by, and where its scan lies; and the random numbers of all that follows."""
+    room = build_room(seed, index)
+    solids = pack(room.solids)
+    field = mesh.distance_field(room, solids)
+    rng = np.random.default_rng([2, seed, index])
+    light = draw_light(rng, room)
+    # Scans are not aligned to the walls.
+    turn, shift = about_z(rng.uniform(0, 2 * np.pi)), np.array([*rng.uniform(0, 5, 2), rng.uniform(-0.1, 0.1)])
+    return rng, room, solids, field, light, turn, shift
+
+
+def true_instances(root: Path, scene_id: str) -> np.ndarray:
+    """The object that each vertex of a room's mesh is of, int32 [N]: numbers from 0, in no order. The room is built
+    again from its seed. What moves together and has one label is one object: a bed, and the pillows on it another.
+
+    Raises `HiclError` where the root is no miniature of rooms that this generator makes.
+    """
+    marker = read_json(root / "miniature.json") if (root / "miniature.json").is_file() else None
+    if not isinstance(marker, dict) or "kind" in marker or marker.get("version") != VERSION:
+        raise HiclError(f"{root}: no miniature of rooms of version {VERSION}, whose objects are known")
+    names = [_name(index) for index in range(marker["scenes"])]
+    if scene_id not in names:
+        raise HiclError(f"{root}: holds no room {scene_id}")
+    rng, room, solids, field, *_ = _begun(marker["seed"], names.index(scene_id))
+    solid = _scanned(rng, field, solids).solid
+    kinds = np.column_stack([room.piece, solids.label])
+    return np.unique(kinds, axis=0, return_inverse=True)[1].ravel().astype(np.int32)[solid]
+
+
 def _recorded(rng: np.random.Generator, pose: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """The pose in the scan's frame as tracking got it: off by millimetres and a tenth of a degree."""
     out = np.eye(4)
@@ -135,7 +161,7 @@ def scan_surface(
 
     Returns xyz float64 [N, 3] metres, rgb uint8 [N, 3], NYU40 label uint16 [N] (0 = not annotated), faces int32 [T, 3].
     """
-    s = mesh.surface(field, solids, rng.uniform(1.95, 2.15))
+    s = _scanned(rng, field, solids)
     color, normal = mesh.albedo(s.xyz, s.solid, solids)
     lit = shade(s.xyz, normal, color, s.solid, solids, light, field)
     # Exposure drifts along the scan; every vertex keeps some noise of the frames it was fused from.
@@ -156,6 +182,10 @@ def scan_surface(
     for spot in xyz[rng.integers(0, len(xyz), 12)]:
         label[((xyz - spot) ** 2).sum(1) < rng.uniform(0.08, 0.25) ** 2] = _NO_LABEL
     return xyz, rgb, label, s.faces
+
+
+def _scanned(rng: np.random.Generator, field: mesh.Field, solids: Packed) -> mesh.Surface:
+    return mesh.surface(field, solids, rng.uniform(1.95, 2.15))
 
 
 def _write_ply(
