@@ -14,7 +14,7 @@ from hicl.clouds import Cloud
 from hicl.errors import HiclError
 from hicl.files import replacing
 from hicl.formats.labelled import Labelled
-from hicl.objects import GAP, SMALLEST, find_objects, table
+from hicl.objects import find_objects, table
 from hicl.upright import UPRIGHT
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def export(
     pool: "Pool" = "sets",
     ensemble: "Ensemble" = "none",
     objects: Path | None = None,
-    gap: float = GAP,
-    smallest: int = SMALLEST,
+    gap: float | None = None,
+    smallest: int | None = None,
 ) -> str:
     """Write a scene's points with a class each, in the format that `out`'s name says (`hicl.formats`), and return lines
     that say so.

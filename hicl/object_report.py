@@ -73,7 +73,6 @@ def _answers(
     things: np.ndarray,
     gap: float | None,
 ) -> Iterator[Answer]:
-    given = {} if gap is None else {"gap": gap}
     for scene_id in ids:
         scene = cache.scene(scene_id)
         if not scene.has("points/label"):
@@ -85,7 +84,7 @@ def _answers(
         else:
             label, score = labels_of(cache, scene, labels)
         xyz, sets = scene.read("points/xyz"), scene.read("sets/id")
-        instance, objects = find_objects(xyz, label, cache.classes, score, sets, **given)
+        instance, objects = find_objects(xyz, label, cache.classes, score, sets, gap)
         yield Answer(
             truth,
             truth_label,

@@ -43,8 +43,8 @@ def find_objects(
     classes: Sequence[str],
     score: np.ndarray | None = None,
     sets: np.ndarray | None = None,
-    gap: float = GAP,
-    smallest: int = SMALLEST,
+    gap: float | None = None,
+    smallest: int | None = None,
     stuff: Collection[str] = STUFF,
     up: np.ndarray | None = None,
     aligned: bool = False,
@@ -56,8 +56,8 @@ def find_objects(
         label: [N] int, places in `classes`; any others, such as 255, are none.
         score: [N] float, how sure each label is, 0..1; None: 1.
         sets: [N] int from 0, geometric sets; None: distances alone decide.
-        gap: metres.
-        smallest: points; what has fewer is no object.
+        gap: metres; None: `GAP`.
+        smallest: points; what has fewer is no object; None: `SMALLEST`.
         stuff: names of classes that have no objects.
         up: [3], which way boxes stand; None: z.
         aligned: boxes lie along the axes, in place of turning about `up` to where they are smallest.
@@ -68,6 +68,7 @@ def find_objects(
     Raises:
         HiclError: a gap that isn't positive.
     """
+    gap, smallest = GAP if gap is None else gap, SMALLEST if smallest is None else smallest
     if not 0 < gap < np.inf:
         raise HiclError(f"--gap {gap}: metres, greater than 0")
     named = np.array([name not in stuff for name in classes] + [False])

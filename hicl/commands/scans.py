@@ -100,8 +100,7 @@ def export(
         raise HiclError(f"--ensemble {ensemble} joins a network with the scene's labels: give --model too")
     if objects is None and (gap, smallest) != (None, None):
         raise HiclError("--gap and --smallest say what an object is: give --objects FILE.csv too")
-    of_objects = {key: value for key, value in (("gap", gap), ("smallest", smallest)) if value is not None}
-    typer.echo(export(cache, scene, out, model, device, labels, *pooling(pool, ensemble), objects, **of_objects))
+    typer.echo(export(cache, scene, out, model, device, labels, *pooling(pool, ensemble), objects, gap, smallest))
 
 
 def view(

@@ -1,6 +1,7 @@
 """NumPy's .npz, for programs of one's own."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,7 @@ def write(path: Path, labelled: Labelled) -> None:
     cloud = labelled.cloud
     xyz = cloud.xyz + cloud.origin if cloud.origin.any() else cloud.xyz
     known = {"faces": cloud.faces, "score": labelled.score, "instance": labelled.instance}
-    more = {name: value for name, value in known.items() if value is not None}
+    arrays: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
+    arrays |= {"xyz": xyz, "rgb": cloud.rgb, "label": labelled.label, "classes": np.array(labelled.classes)}
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file, xyz=xyz, rgb=cloud.rgb, label=labelled.label, classes=np.array(labelled.classes), **more
-        )
+        np.savez_compressed(file, **arrays)
