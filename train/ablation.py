@@ -69,7 +69,7 @@ def table2(
     tasks = []
     for seed in seeds:
         for experiment in reversed(experiments):  # the longest first, so that the last one to be waited for is short
-            wanted = replace(config, experiment=experiment, seed=seed)
+            wanted = replace(config, objective="hicl", experiment=experiment, seed=seed)
             run = out / "runs" / f"{experiment}-seed{seed}"
             tasks.append(runs.Task(cache_path, wanted, run, device, jobs == 1))
             runs.assert_same(tasks[-1])

@@ -47,6 +47,9 @@ EXPERIMENTS = {
     ),
 }
 
+# What a network may learn from: its name, and its file in train/objectives/.
+OBJECTIVES = {"hicl": "table2", "ppkt": "ppkt"}
+
 
 @dataclass(frozen=True)
 class StreamConfig:
@@ -115,6 +118,14 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class ContrastConfig:
+    """What the objectives that contrast features share; `hicl` ignores it."""
+
+    rows: int = setting(4096, "Pairs, or sets, a step that are told apart, over all processes", above=1)
+    temperature: float = setting(0.07, "Temperature of InfoNCE", above=0)
+
+
+@dataclass(frozen=True)
 class RecipeConfig:
     """What experiment VI adds to V, a switch or weight a part; I to V ignore it."""
 
@@ -169,6 +180,7 @@ class OptimConfig:
 class Config:
     """One run. `experiment` is I to V of Table 2, or VI, ours; everything else is shared between them."""
 
+    objective: str = setting("hicl", "What the network learns from; hicl: an experiment", choices=tuple(OBJECTIVES))
     experiment: str = setting("V", "Row of Table 2", choices=tuple(EXPERIMENTS))
     seed: int = setting(0, "Seed of weights, order, augmentation and tokens", least=0)
     preset: str = setting(
@@ -180,8 +192,14 @@ class Config:
     heads: HeadConfig = field(default_factory=HeadConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+
+    @property
+    def name(self) -> str:
+        """What a run is called by: V, or ppkt."""
+        return self.experiment if self.objective == "hicl" else self.objective
 
 
 PRESETS = {

@@ -8,11 +8,9 @@ import torch
 from hicl.errors import HiclError
 from hicl.processes import keep_freed_memory
 from hicl.train import checkpoint, network
-from hicl.train.config import EXPERIMENTS, Config
+from hicl.train.config import Config
 from hicl.train.distributed import Group
-from hicl.train.objectives import Inputs, Objective
-from hicl.train.objectives.hicl import Hicl
-from hicl.train.objectives.recipe import Recipe
+from hicl.train.objectives import Inputs, kind
 from hicl.train.stream import Batch
 
 
@@ -34,10 +32,7 @@ class Learner:
         # A seed of its own for each module: the network starts equal in all experiments.
         torch.manual_seed(config.seed)
         self.net = net = group.synchronise_norms(network.build(config, width, group.device))
-        five = Hicl(config, width, group)
-        self.objective: Objective = five
-        if EXPERIMENTS[config.experiment].recipe:
-            self.objective = Recipe(config, five, net, len(text), group)
+        self.objective = kind(config).make(config, net, self.text, group)
         self.modules = {"net": net} | self.objective.heads | self.objective.kept
         optim = config.optim
         self.sgd = torch.optim.SGD(
@@ -96,7 +91,7 @@ class Learner:
                     optimiser.zero_grad(set_to_none=True)
             self.objective.total(terms).backward()
             self.sgd.step()
-            if self.adamw and len(terms) > 1:
+            if self.adamw:  # heads that no loss reaches yet have no gradient, and stay as they are
                 self.adamw.step()
             self.objective.stepped()
         except (MemoryError, RuntimeError) as error:

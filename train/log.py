@@ -11,8 +11,8 @@ from hicl.progress import Progress
 from hicl.read import read_bytes
 from hicl.train.checkpoint import replace_text
 
-LOSSES = ("ce", "intra", "inter", "kl", "pull", "match")
-COLUMNS = ("epoch", "step", *LOSSES, "lr", "head_lr", "steps_per_s", "points_per_s", "wait_share", "miou")
+_BEFORE, _BEHIND = ("epoch", "step"), ("lr", "head_lr", "steps_per_s", "points_per_s", "wait_share", "miou")
+_NO_LOSS = ("points", "wait", "busy")
 
 
 class Log:
@@ -50,7 +50,7 @@ class Log:
             total = self.sums.setdefault(name, [0.0, 0])
             total[0] += value
             total[1] += 1
-        shown = {name: values[name] for name in LOSSES if name in values} | {"lr": rates[0]}
+        shown = values | {"lr": rates[0]}
         self.progress.note = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
         self.progress.update()
         if self.board:
@@ -66,7 +66,7 @@ class Log:
         count = self.sums["wait"][1]
         wait, busy, points = (self.sums[name][0] for name in ("wait", "busy", "points"))
         row = {"epoch": epoch, "step": step, "lr": rates[0], "head_lr": rates[1]}
-        row |= {name: self.sums[name][0] / self.sums[name][1] for name in LOSSES if name in self.sums}
+        row |= {name: total / n for name, (total, n) in self.sums.items() if name not in _NO_LOSS}
         row |= {
             "steps_per_s": count / (wait + busy),
             "points_per_s": points / (wait + busy),
@@ -80,7 +80,9 @@ class Log:
         self.sums = {}
         if self.leads:
             text = io.StringIO()
-            writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+            losses = dict.fromkeys(name for row in self.rows for name in row if name not in _BEFORE + _BEHIND)
+            columns = [*_BEFORE, *losses, *_BEHIND]
+            writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
             replace_text(self.run / "log.csv", text.getvalue())

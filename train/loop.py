@@ -17,16 +17,17 @@ from hicl.config import flat, shown, to_toml, updated
 from hicl.errors import HiclError
 from hicl.files import locked, part_of
 from hicl.train import checkpoint, distributed, evaluate, inference, stream
-from hicl.train.config import EXPERIMENTS, FREE_ON_RESUME, Config, check
+from hicl.train.config import FREE_ON_RESUME, Config, check
 from hicl.train.distributed import Group
 from hicl.train.learner import Learner
 from hicl.train.log import Log
+from hicl.train.objectives import kind
 
 
 def train(
     cache_path: str | Path, config: Config, out: Path, resume: bool = False, device: str = "auto", show: bool = True
 ) -> Path:
-    """Train one experiment; returns the run's folder `out` with `model.safetensors`, `model.json` and `log.csv`.
+    """Train one network; returns the run's folder `out` with `model.safetensors`, `model.json` and `log.csv`.
 
     Args:
         cache_path: a cache with scenes in its split "train".
@@ -43,10 +44,7 @@ def train(
     group = distributed.start(device)
     if config.threads and group.device.type == "cpu":
         torch.set_num_threads(config.threads)
-    experiment = EXPERIMENTS[config.experiment]
-    source = stream.make_source(
-        cache, experiment.labels, config.heads, config.seed, config.stream, said=experiment.recipe
-    )
+    source = stream.make_source(cache, kind(config).needs(config), config.heads, config.seed, config.stream)
     epochs = config.schedule.epochs
     steps = stream.plan(len(source.scenes), config.schedule.batch, config.seed, epochs, group.rank, group.world)
     identity = {
@@ -72,7 +70,7 @@ def _train(
     steps: list[tuple[int, list[int]]],
     identity: dict,
 ) -> None:
-    experiment, epochs = EXPERIMENTS[config.experiment], config.schedule.epochs
+    epochs = config.schedule.epochs
     tensors, state = _open_run(out, config, identity, resume, group)
     learner = Learner(config, torch.from_numpy(cache.text.copy()), group)
     if state:
@@ -80,11 +78,11 @@ def _train(
     first, per_epoch = state.get("step", 0), len(steps) // epochs
     if first > len(steps):
         raise HiclError(f"{out / 'state.json'}: step {first} of {len(steps)}; start anew with another --out")
-    if len(steps[0][1]) * group.world == 1 and experiment.inter and group.leads:
+    if len(steps[0][1]) * group.world == 1 and "inter" in learner.objective.heads and group.leads:
         print("note: a batch of one scene: inter-scene correlation sees no other scene")
 
     batches = stream.batches(source, steps, first, pin=group.device.type == "cuda")
-    with Log(out, f"experiment {config.experiment}", len(steps), first, state.get("log"), group.leads, show) as log:
+    with Log(out, config.name, len(steps), first, state.get("log"), group.leads, show) as log:
         for step in range(first + 1, len(steps) + 1):
             asked = time.perf_counter()
             batch = next(batches)
@@ -104,7 +102,7 @@ def _train(
         meta = {
             "dataset": cache.dataset,
             "teacher": cache.teacher,
-            "experiment": config.experiment,
+            "experiment": config.name,
             "config": dataclasses.asdict(config),
         }
         checkpoint.save_model(out, learner.modules["net"], learner.text, meta | identity | {"step": len(steps)})

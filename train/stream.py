@@ -6,8 +6,8 @@ before. That is what makes --resume exact. `points/label` is never read here.
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from hicl.train.kernels import (
     warm_up,
 )
 from hicl.train.pooling import image_labels
+from hicl.train.taught import Needs, Taught, each_tensor, joined, teach
 from hicl.train.tokens import sample_tokens
 
 
@@ -43,9 +44,9 @@ class Batch:
     coords [V, 4] int32: scene, x, y, z. features [V, c] float32. histogram [V, C] int32: pairs of each class. sets [V]
     int32: the set of each voxel, counted in its scene. tokens [B, M] int64: rows of the sampled voxels. token_label
     [B, M] int64, 255 = none. said [S, C] float32: what the images say of each set (`pooling.image_labels`); the scenes'
-    sets one after another, `first_set` [B] int64 being the first of each. All 0 where the experiment has no use for it.
-    voxels: number of each scene. grid: extent of the sparse tensor. points: number of points behind the
-    voxels. views: chosen of each scene.
+    sets one after another, `first_set` [B] int64 being the first of each. Labels and said are all 0 where the objective
+    has no use for them. voxels: number of each scene. grid: extent of the sparse tensor. points: number of points
+    behind the voxels. views: chosen of each scene. taught: the teacher's features, where they are asked for.
     """
 
     scenes: list[str]
@@ -62,21 +63,17 @@ class Batch:
     grid: list[int]
     points: int
     views: list[list[int]]
+    taught: Taught | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on `device`."""
         if device.type == "cpu":
             return self
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return each_tensor(self, lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """The batch in memory that a GPU reads directly; the DataLoader calls it."""
-        return self._each(torch.Tensor.pin_memory)
-
-    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        names = ("coords", "features", "histogram", "sets", "tokens", "token_label", "said", "first_set")
-        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
-        return replace(self, **changed)
+        return each_tensor(self, torch.Tensor.pin_memory)
 
 
 @dataclass(frozen=True)
@@ -86,26 +83,21 @@ class Source:
     cache: str | Path
     scenes: tuple[str, ...]
     fingerprints: tuple[str, ...]
-    labels: str  # "raw" or "refined"
+    needs: Needs
     heads: HeadConfig
     seed: int
     config: StreamConfig
-    said: bool = False  # whether batches are to have it
 
 
 def make_source(
-    cache: CacheReader,
-    labels: str,
-    heads: HeadConfig,
-    seed: int,
-    config: StreamConfig,
-    split: str = "train",
-    said: bool = False,
+    cache: CacheReader, needs: Needs, heads: HeadConfig, seed: int, config: StreamConfig, split: str = "train"
 ) -> Source:
-    """The scenes of a split with their fingerprints. Raises HiclError where the cache has none."""
+    """The scenes of a split with their fingerprints. Raises HiclError where the cache has none, or not what is asked
+    for."""
     scenes = tuple(cache.scene_ids(split))
+    needs.assert_met(cache.scene(scenes[0]))
     fingerprints = tuple(cache.fingerprints(scenes))
-    return Source(cache.path, scenes, fingerprints, labels, heads, seed, config, said)
+    return Source(cache.path, scenes, fingerprints, needs, heads, seed, config)
 
 
 def split_fingerprint(cache: CacheReader, split: str) -> str:
@@ -152,7 +144,7 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         HiclError: the scene changed since the run began, holds no labelled pair, or is damaged.
     """
     parts = [_sample(cache, source, epoch, number) for number in numbers]
-    start = np.cumsum([0, *(len(p["coords"]) for p in parts)])
+    start, rows = np.cumsum([0, *(len(p["coords"]) for p in parts)]), source.needs.rows
     coords = np.concatenate([np.insert(p["coords"], 0, i, axis=1) for i, p in enumerate(parts)])
     return Batch(
         scenes=[source.scenes[number] for number in numbers],
@@ -169,29 +161,33 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         grid=grid_shape(coords[:, 1:]),
         points=sum(p["points"] for p in parts),
         views=[p["views"] for p in parts],
+        taught=joined([p["taught"] for p in parts], start[:-1], [len(p["views"]) for p in parts]) if rows else None,
     )
 
 
 def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict:
-    name, config = source.scenes[number], source.config
+    name, config, needs = source.scenes[number], source.config, source.needs
     scene = _unchanged(cache, source, number)
+    needs.assert_met(scene)
     read, _ = FEATURES[config.features]
     if not scene.has(read):
         there = next(kind for kind, (array, _) in FEATURES.items() if scene.has(array))
         raise HiclError(f"{source.cache}: scene {name} has no {read}; give --set stream.features={there}")
-    arrays = ("points/xyz", read, "sets/id", "pairs/indptr", "pairs/point", f"pairs/{source.labels}")
-    xyz, values, sets, indptr, point, label = (scene.read(array) for array in arrays)
+    xyz, values, sets = (scene.read(array) for array in ("points/xyz", read, "sets/id"))
+    indptr, point = np.zeros(1, np.int64), np.empty(0, np.int32)
+    if needs.pairs:
+        indptr, point = scene.read("pairs/indptr"), scene.read("pairs/point")
+    label = scene.read(f"pairs/{needs.labels}") if needs.labels else np.full(len(point), NO_LABEL, np.uint8)
     said = np.zeros((int(sets.max()) + 1, len(cache.classes)), np.float32)
-    if source.said:
+    if needs.said:
         spread = scene.read("points/spread") if scene.has("points/spread") else None
         said = image_labels(scene.read("pairs/raw"), sets[point], sets, spread, len(cache.classes))
     if scene.has("points/valid"):
         xyz, values, sets, point = _valid_only(scene.read("points/valid"), xyz, values, sets, point)
-    _unchanged(cache, source, number)
 
     # The name and not the number: adding a scene to a cache leaves the others' samples as they were.
-    seeds = np.random.SeedSequence([source.seed, epoch, zlib.crc32(name.encode())]).spawn(3)
-    view_rng, augment_rng, token_rng = (np.random.default_rng(s) for s in seeds)
+    seeds = np.random.SeedSequence([source.seed, epoch, zlib.crc32(name.encode())]).spawn(4)
+    view_rng, augment_rng, token_rng, row_rng = (np.random.default_rng(s) for s in seeds)
     seen = np.flatnonzero(np.diff(indptr))
     views = np.sort(view_rng.permutation(seen)[: config.views])
     moved, features = augment(xyz, values, config, augment_rng)
@@ -200,7 +196,7 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         histogram = label_histogram(indptr, views, point, label, voxel_of_point, len(coords), len(cache.classes))
     except ValueError as error:
         raise HiclError(f"{source.cache}: scene {name}: {error}; preprocess it again") from error
-    if not histogram.any() and (label == NO_LABEL).all():
+    if needs.labels and not histogram.any() and (label == NO_LABEL).all():
         raise HiclError(
             f"{source.cache}: scene {name} has no labelled pair, so nothing to learn from;"
             " preprocess it again, or take it out of the training split"
@@ -210,6 +206,8 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         token_label = token_labels(histogram, sets[representative], tokens)
     else:
         token_label = majority_labels(histogram[tokens])
+    taught = teach(scene, needs, views, point, sets, voxel_of_point, row_rng) if needs.rows else None
+    _unchanged(cache, source, number)
     return {
         "coords": coords,
         "features": voxel_features(features, representative, voxel_of_point, config.colour),
@@ -220,6 +218,7 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         "said": said,
         "points": len(xyz),
         "views": views.tolist(),
+        "taught": taught,
     }
 
 

@@ -7,6 +7,7 @@ import typer
 
 from hicl.commands.options import Cache, Device, Ensemble, Model, Pool, chosen, pooling
 from hicl.errors import HiclError
+from hicl.train.config import OBJECTIVES
 
 Preset = Annotated[
     str | None,
@@ -57,9 +58,12 @@ def _suited(preset: str | None, cache: str) -> str:
 def train(
     cache: Cache,
     exp: Annotated[str | None, typer.Option(help="I, II, III, IV or V of Table 2, or VI, ours.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help=f"{', '.join(OBJECTIVES)}. [default: hicl, the experiments of Table 2]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Default 0.")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The run's folder. [default: work/<exp>-seed<seed>]")
+        Path | None, typer.Option("-o", "--out", help="The run's folder. [default: work/<exp or objective>-seed<seed>]")
     ] = None,
     preset: Preset = None,
     config: File = None,
@@ -69,18 +73,24 @@ def train(
     device: Device = "auto",
     settings: Settings = None,
 ) -> None:
-    """Train one experiment of Table 2 from a cache; many GPUs by `torchrun --nproc-per-node N -m hicl train …`."""
+    """Train a network from a cache, by an experiment of Table 2 or another objective.
+
+    Many GPUs by `torchrun --nproc-per-node N -m hicl train …`.
+    """
     from hicl.train import config as configs
 
     if resume and out is None:
         raise HiclError("--resume needs the run's folder: --out")
-    if exp is None and not resume and config is None:
-        raise HiclError("which experiment? give --exp I, II, III, IV, V or VI")
+    if exp is None and objective in (None, "hicl") and not resume and config is None:
+        raise HiclError("which experiment? give --exp I, II, III, IV, V or VI, or another --objective")
+    if exp is not None and objective not in (None, "hicl"):
+        raise HiclError(f"--exp {exp}: the experiments are those of --objective hicl; leave one of the two out")
     if out is not None and resume and config is None and (out / "config.toml").exists():
         config = out / "config.toml"
     options = _overrides(
         settings,
         experiment=exp and exp.upper(),
+        objective=objective,
         seed=seed,
         preset=preset,
         schedule__epochs=epochs,
@@ -89,7 +99,7 @@ def train(
     if config is not None:
         options.pop("preset", None)
     settled = configs.load(_suited(preset, cache), config, options)
-    out = out or Path("work") / f"{settled.experiment}-seed{settled.seed}"
+    out = out or Path("work") / f"{settled.name}-seed{settled.seed}"
 
     from hicl.commands import following
     from hicl.train import distributed, loop
@@ -100,7 +110,7 @@ def train(
     finally:
         distributed.stop()
     if leads:
-        typer.echo(f"{out / 'model.safetensors'}: experiment {settled.experiment}, seed {settled.seed}")
+        typer.echo(f"{out / 'model.safetensors'}: {settled.name}, seed {settled.seed}")
         typer.echo(following.train(cache, out))
 
 

@@ -25,6 +25,7 @@ from hicl.cache.opening import open_cache
 from hicl.train import stream
 from hicl.train.config import load
 from hicl.train.kernels import warm_up
+from hicl.train.taught import Needs
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def main() -> None:
         warm_up()
         caches = {"with the checks": open_cache(path), "without": open_cache(path)}
         guards = {"with the checks": contextlib.nullcontext, "without": unchecked}
-        source = stream.make_source(caches["without"], "refined", config.heads, 0, config.stream)
+        source = stream.make_source(caches["without"], Needs("refined"), config.heads, 0, config.stream)
         times: dict[str, list[float]] = {name: [] for name in caches}
         for epoch in range(options.epochs + 1):
             for number in range(options.rooms):

@@ -29,6 +29,7 @@ from hicl.train import distributed, layers, stream
 from hicl.train.config import load
 from hicl.train.kernels import label_histogram, voxelise, warm_up
 from hicl.train.learner import Learner
+from hicl.train.taught import Needs
 
 TARGET = 80  # scenes/s
 # Points, views, size and furniture of a room, and width of the teacher.
@@ -79,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = make_cache(Path(folder) / "cache", train=args.rooms, val=0, **ROOMS[args.preset])
         cache = open_cache(path)
-        source = stream.make_source(cache, "refined", config.heads, 0, config.stream)
+        source = stream.make_source(cache, Needs("refined"), config.heads, 0, config.stream)
         warm_up()
         _bench_scene(cache, source, config)
         plan = [step for epoch in range(10_000) for step in _plan(source, config, epoch)][: steps + 3]

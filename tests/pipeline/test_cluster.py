@@ -23,6 +23,7 @@ from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import rgbd
 from hicl.train import stream
 from hicl.train.config import load
+from hicl.train.taught import Needs
 
 distributed = pytest.importorskip("distributed")
 s3fs = pytest.importorskip("s3fs")
@@ -117,7 +118,7 @@ def test_a_killed_worker_loses_nothing(bucket, cluster, root, tmp_path, monkeypa
 
 def training_batch(location):
     cache, settings = open_cache(location), load("miniature", None, {"experiment": "V"})
-    source = stream.make_source(cache, "refined", settings.heads, 0, settings.stream)
+    source = stream.make_source(cache, Needs("refined"), settings.heads, 0, settings.stream)
     return next(stream.batches(source, [(0, [0, 3, 5])]))
 
 

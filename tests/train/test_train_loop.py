@@ -18,6 +18,7 @@ from hicl.errors import HiclError
 from hicl.train import ablation, checkpoint, distributed, inference, loop, minkunet, stream
 from hicl.train.config import EXPERIMENTS, load
 from hicl.train.learner import Learner
+from hicl.train.taught import Needs
 
 SETTINGS = TINY | {
     "heads.layers": 1,
@@ -69,7 +70,7 @@ def test_at_the_switch_the_heads_losses_equal_the_networks_own(cache):
     opened = open_cache(cache)
     config = _config(heads__token_label="own")
     learner = Learner(config, torch.from_numpy(opened.text.copy()), group)
-    source = stream.make_source(opened, "refined", config.heads, 0, config.stream)
+    source = stream.make_source(opened, Needs("refined"), config.heads, 0, config.stream)
     batch = stream.make_batch(opened, source, 5, [0, 1])
     terms = learner.terms(batch)
     net = learner.modules["net"]

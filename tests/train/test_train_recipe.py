@@ -17,6 +17,7 @@ from hicl.train.learner import Learner
 from hicl.train.objectives import recipe
 from hicl.train.objectives.correlation import CorrelationHead, Memory, PlainBlock, VitBlock, across_scenes
 from hicl.train.objectives.sets import match_divergence, pull_distance, set_means
+from hicl.train.taught import Needs
 
 SETTINGS = TINY | {
     "experiment": "VI",
@@ -163,7 +164,7 @@ def cache(tmp_path_factory):
 def _learner(cache, **changes):
     config = load("miniature", None, SETTINGS | {key.replace("__", "."): value for key, value in changes.items()})
     learner = Learner(config, torch.from_numpy(cache.text.copy()), distributed.start("cpu"))
-    source = stream.make_source(cache, "refined", config.heads, 0, config.stream, said=True)
+    source = stream.make_source(cache, Needs("refined", said=True), config.heads, 0, config.stream)
     return learner, source
 
 

@@ -11,6 +11,7 @@ from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.train import stream
 from hicl.train.config import HeadConfig, StreamConfig
+from hicl.train.taught import Needs
 
 CONFIG = StreamConfig(voxel_size=0.1, views=8, workers=0)
 HEADS = HeadConfig(tokens=64)
@@ -22,7 +23,7 @@ def cache(tmp_path_factory):
 
 
 def _source(path, config=CONFIG, seed=0, labels="refined", heads=HEADS):
-    return stream.make_source(open_cache(path), labels, heads, seed, config)
+    return stream.make_source(open_cache(path), Needs(labels), heads, seed, config)
 
 
 def _bytes(batch: stream.Batch) -> list[bytes]:

@@ -14,6 +14,7 @@ from hicl.errors import HiclError
 from hicl.pipeline.teacher.choice import MINIATURE, TeacherConfig
 from hicl.train import answers, inference, loop, network, stream
 from hicl.train.config import Config, ModelConfig, StreamConfig, load
+from hicl.train.taught import Needs
 
 SMALL = ModelConfig("spvcnn", 4, (4,) * 8)
 STREAM = StreamConfig(voxel_size=0.15, features="intensity", workers=0)
@@ -45,7 +46,7 @@ def _with_invalid(name, arrays):
 
 def _batch(path, **how):
     cache, config = open_cache(path), Config(stream=replace(STREAM, **how))
-    source = stream.make_source(cache, "refined", config.heads, 3, config.stream)
+    source = stream.make_source(cache, Needs("refined"), config.heads, 3, config.stream)
     return stream.make_batch(cache, source, 1, [0, 1])
 
 

@@ -1,16 +1,21 @@
-"""What the network learns from. An objective is one file here, made known to `train/learner.py`.
+"""What the network learns from. An objective is one file here; `OBJECTIVES` in `train/config.py` gives it its name.
 
-It names the heads that are trained beside the network and are gone at inference, the losses of a step, and how they are
-weighed against each other.
+The file has two functions: `needs` says what of a scene the objective learns from, so that nothing else is read, and
+`make` makes it. An objective names the heads that are trained beside the network and are gone at inference, the losses
+of a step, and how they are weighed against each other.
 """
 
+import importlib
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import nn
 
+from hicl.train.config import OBJECTIVES, Config
+from hicl.train.distributed import Group
 from hicl.train.stream import Batch
+from hicl.train.taught import Needs, Taught
 
 Term = tuple[torch.Tensor, torch.Tensor]
 """A loss as (sum, count): many processes add up both before they divide, and then agree with one."""
@@ -22,7 +27,7 @@ class Inputs:
 
     features: [V, d], what the network makes of each voxel; a pair's feature is its voxel's. text: [C, d], the classes'
     embedding. batch: the labels of the pairs (`histogram`), the voxels' `sets`, their scenes (`coords[:, 0]`), the
-    tokens drawn from the sets and their labels.
+    tokens drawn from the sets and their labels; where `Needs.rows` says so, the teacher's features.
     targets: [V, C], the probability of each class for each voxel, a row of 0 for none, in the place of those labels.
     offset: [C], added to the scores that the labels are compared with.
     """
@@ -32,6 +37,12 @@ class Inputs:
     batch: Batch
     targets: torch.Tensor | None = None
     offset: torch.Tensor | None = None
+
+    @property
+    def taught(self) -> Taught:
+        """The teacher's features of an objective that asks for them."""
+        assert self.batch.taught is not None
+        return self.batch.taught
 
 
 class Objective(Protocol):
@@ -49,3 +60,21 @@ class Objective(Protocol):
     def stepped(self) -> None:
         """Called after each step of the optimisers."""
         ...
+
+
+class Kind(Protocol):
+    """The file of an objective."""
+
+    def needs(self, config: Config) -> Needs:
+        """What of a scene it learns from."""
+        ...
+
+    def make(self, config: Config, net: nn.Module, text: torch.Tensor, group: Group) -> Objective:
+        """The objective of a run that trains `net`, whose features have the width of text [C, d]."""
+        ...
+
+
+def kind(config: Config) -> Kind:
+    """The file of the objective that a run's settings name."""
+    found: Kind = importlib.import_module(f"{__name__}.{OBJECTIVES[config.objective]}")  # type: ignore[assignment]
+    return found

@@ -1,0 +1,105 @@
+"""The teacher's features in rows, against loops over pairs in float64 that know nothing of the stream's."""
+
+import dataclasses
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+from synthetic_rooms import add_features, make_cache
+
+from hicl.cache.opening import open_cache
+from hicl.errors import HiclError
+from hicl.train import stream
+from hicl.train.config import HeadConfig, StreamConfig
+from hicl.train.kernels import voxelise
+from hicl.train.taught import Needs
+
+PLAIN = StreamConfig(voxel_size=0.3, views=3, workers=0, rotate=False, flip=False)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("taught") / "cache", n_points=300, val=0, edit=add_features)
+
+
+def _batch(path, needs, numbers=(0, 1)):
+    opened = open_cache(path)
+    source = stream.make_source(opened, needs, HeadConfig(tokens=8), 0, PLAIN)
+    return stream.make_batch(opened, source, 0, list(numbers))
+
+
+def _feature(codes, scale, size, pixel):
+    """A pixel's feature: four patches' by the distances of their centres from its own, then of unit length."""
+    shape = np.array(codes.shape[:2])
+    at = np.clip((pixel + 0.5) * shape / size - 0.5, 0, shape - 1)
+    found = np.zeros(codes.shape[2])
+    for i, j in np.ndindex(*shape):
+        weight = np.prod(np.maximum(0, 1 - np.abs(at - [i, j])))
+        found += weight * scale[i, j] * codes[i, j].astype(float)
+    return found / np.linalg.norm(found)
+
+
+def _by_hand(path, batch, rows):
+    """{row's key: ([features of its pairs], [their voxels])}, in whatever order."""
+    found, view_number, first_voxel = defaultdict(lambda: ([], [])), 0, 0
+    for name, views, n_voxels in zip(batch.scenes, batch.views, batch.voxels, strict=True):
+        names = ("points/xyz", "sets/id", "pairs/indptr", "pairs/point", "pairs/pixel", "views/size")
+        scene = open_cache(path).scene(name)
+        xyz, sets, indptr, point, pixel, size = (scene.read(n) for n in names)
+        codes, scale = scene.read("features/grid"), scene.read("features/scale")
+        voxel_of_point = voxelise(xyz, PLAIN.voxel_size)[2]
+        for view in views:
+            for pair in range(indptr[view], indptr[view + 1]):
+                voxel = first_voxel + int(voxel_of_point[point[pair]])
+                patch = tuple((pixel[pair].astype(int) * codes.shape[1:3]) // size[view])
+                key = {
+                    "pairs": (view_number, pair),
+                    "sets": (view_number, sets[point[pair]]),
+                    "views": view_number,
+                    "patches": (view_number, *patch),
+                    "voxels": voxel,
+                }[rows]
+                found[key][0].append(_feature(codes[view], scale[view], size[view], pixel[pair].astype(float)))
+                found[key][1].append(voxel)
+            view_number += 1
+        first_voxel += n_voxels
+    return found
+
+
+@pytest.mark.parametrize("rows", ["pairs", "sets", "views", "patches", "voxels"])
+def test_rows_are_the_means_over_their_pairs(cache, rows):
+    batch = _batch(cache, Needs(rows=rows))
+    taught, expected = batch.taught, list(_by_hand(cache, batch, rows).values())
+    student = torch.randn(len(batch.coords), 5, dtype=torch.float64)
+    dense = dataclasses.replace(taught, share=taught.share.double())
+    ours = np.hstack([taught.features.numpy(), dense.pooled(student).numpy(), taught.count.numpy()[:, None]])
+    theirs = np.array([[*np.mean(f, axis=0), *student[v].mean(dim=0).tolist(), len(f)] for f, v in expected])
+    assert ours.shape == theirs.shape
+    for row in theirs:  # in another order
+        assert np.abs(ours - row).max(axis=1).min() < 1e-4
+    assert taught.view.max() == (-1 if rows == "voxels" else 5) and not batch.histogram.any()
+
+
+def test_only_so_many_rows_are_drawn_and_they_are_of_those(cache):
+    every, few = _batch(cache, Needs(rows="sets")).taught, _batch(cache, Needs(rows="sets", most=7)).taught
+    assert len(few.count) == 14 < len(every.count)
+    for row, view in zip(few.features, few.view, strict=True):
+        same = (every.features - row).abs().amax(dim=1) < 1e-6
+        assert same.any() and view in every.view[same]
+    assert few.entries[0].unique().tolist() == list(range(14))
+    again = _batch(cache, Needs(rows="sets", most=7)).taught
+    assert torch.equal(again.features, few.features)
+
+
+def test_a_cache_without_features_is_refused_in_one_line(tmp_path):
+    path = make_cache(tmp_path / "cache", train=1, val=0, n_points=100)
+    with pytest.raises(HiclError, match="train00: no features/grid, which this objective learns from; take a cache"):
+        _batch(path, Needs(rows="pairs"), [0])
+
+
+def test_an_objective_without_pairs_reads_none(cache, monkeypatch):
+    read, names = type(open_cache(cache).scene("train00")).read, set()
+    monkeypatch.setattr("hicl.cache.reader.Group.read", lambda self, name: names.add(name) or read(self, name))
+    _batch(cache, Needs())
+    assert names == {"points/xyz", "points/rgb", "sets/id"}
