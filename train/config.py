@@ -5,7 +5,7 @@ The effective configuration is stored as `config.toml` with each result; a run c
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hicl.config import check as config_check
 from hicl.config import read_toml, setting, updated
@@ -21,7 +21,7 @@ FEATURES = {"colour": ("points/rgb", 3), "intensity": ("points/intensity", 1)}
 class Experiment:
     """What a row of Table 2 switches on."""
 
-    labels: str  # "raw" or "refined"
+    labels: Literal["raw", "refined"]
     intra: bool = False
     inter: bool = False
     feedback: bool = False

@@ -272,8 +272,8 @@ def warm_up() -> None:
     indptr, point, label = read
     histogram = label_histogram(indptr, np.zeros(1, np.int64), point, label, voxel, 1, 1)
     token_labels(histogram, one, one)
-    patches = [np.zeros((1, 1, 1), np.int8), np.zeros((1, 1), np.float32), np.ones(2, np.int32)]
-    for array in patches:
+    codes, scale, size = np.zeros((1, 1, 1), np.int8), np.zeros((1, 1), np.float32), np.ones(2, np.int32)
+    for array in (codes, scale, size):
         array.flags.writeable = False
-    add_features(*patches, np.zeros((1, 2), np.uint16), np.zeros(1, np.int64), np.zeros((1, 1), np.float32))
+    add_features(codes, scale, size, np.zeros((1, 2), np.uint16), np.zeros(1, np.int64), np.zeros((1, 1), np.float32))
     products.warm_up()

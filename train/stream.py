@@ -161,7 +161,9 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         grid=grid_shape(coords[:, 1:]),
         points=sum(p["points"] for p in parts),
         views=[p["views"] for p in parts],
-        taught=joined([p["taught"] for p in parts], start[:-1], [len(p["views"]) for p in parts]) if rows else None,
+        taught=joined([p["taught"] for p in parts], start[:-1].tolist(), [len(p["views"]) for p in parts])
+        if rows
+        else None,
     )
 
 

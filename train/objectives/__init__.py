@@ -76,5 +76,5 @@ class Kind(Protocol):
 
 def kind(config: Config) -> Kind:
     """The file of the objective that a run's settings name."""
-    found: Kind = importlib.import_module(f"{__name__}.{OBJECTIVES[config.objective]}")  # type: ignore[assignment]
+    found: Kind = importlib.import_module(f"{__name__}.{OBJECTIVES[config.objective]}")
     return found
