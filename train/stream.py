@@ -144,7 +144,7 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         HiclError: the scene changed since the run began, holds no labelled pair, or is damaged.
     """
     parts = [_sample(cache, source, epoch, number) for number in numbers]
-    start, rows = np.cumsum([0, *(len(p["coords"]) for p in parts)]), source.needs.rows
+    start, views = np.cumsum([0, *(len(p["coords"]) for p in parts)]), [p["views"] for p in parts]
     coords = np.concatenate([np.insert(p["coords"], 0, i, axis=1) for i, p in enumerate(parts)])
     return Batch(
         scenes=[source.scenes[number] for number in numbers],
@@ -160,10 +160,8 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         voxels=[len(p["coords"]) for p in parts],
         grid=grid_shape(coords[:, 1:]),
         points=sum(p["points"] for p in parts),
-        views=[p["views"] for p in parts],
-        taught=joined([p["taught"] for p in parts], start[:-1].tolist(), [len(p["views"]) for p in parts])
-        if rows
-        else None,
+        views=views,
+        taught=joined([p["taught"] for p in parts], start[:-1], views) if source.needs.rows else None,
     )
 
 

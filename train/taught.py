@@ -4,7 +4,7 @@ Features are averaged over rows: single pairs, or the pairs of a set in an image
 array of a feature for each pair is ever made, so that memory grows with the rows alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -146,10 +146,10 @@ def teach(
     )
 
 
-def joined(parts: list[Taught], first_voxel: Sequence[int], views: Sequence[int]) -> Taught:
-    """The rows of some scenes one after another: of each the number of its first voxel, and how many views it has."""
+def joined(parts: list[Taught], first_voxel: np.ndarray, views: list[list[int]]) -> Taught:
+    """The rows of some scenes one after another: of each the number of its first voxel, and its chosen views."""
     row = np.cumsum([0, *(len(part.count) for part in parts)])[:-1]
-    view = np.cumsum([0, *views])[:-1]
+    view = np.cumsum([0, *map(len, views)])[:-1]
     starts = torch.from_numpy(np.stack([row, first_voxel], axis=1)[:, :, None])
     own = [torch.where(part.view < 0, -1, part.view + int(n)) for part, n in zip(parts, view, strict=True)]
     return Taught(
