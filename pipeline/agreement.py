@@ -153,16 +153,19 @@ def _pairs(scene: Scene, xyz: np.ndarray | None, frames: list[Frame], max_gap: f
     cameras = scene.depth_camera, scene.color_camera
     measured = [_measured(scene, frame) for frame in frames] if xyz is None else []
     projector = Projector(np.concatenate(measured) if xyz is None else xyz)
-    pairs = sum(len(projector.project(frame.pose, frame.depth, *cameras, max_gap)[0]) for frame in frames)
+    pairs = sum(
+        len(projector.project(frame.pose, frame.depth, *(frame.cameras or cameras), max_gap)[0]) for frame in frames
+    )
     if xyz is None:
         for own, frame in zip(measured, frames, strict=True):
-            pairs -= len(Projector(own).project(frame.pose, frame.depth, *cameras, max_gap)[0])
+            both = frame.cameras or cameras
+            pairs -= len(Projector(own).project(frame.pose, frame.depth, *both, max_gap)[0])
     return pairs
 
 
 def _measured(scene: Scene, frame: Frame) -> np.ndarray:
     """Some of the points that a frame measured, float32 [M, 3]."""
-    camera = scene.depth_camera
+    camera = frame.cameras[0] if frame.cameras else scene.depth_camera
     row, column = np.nonzero(frame.depth)
     chosen = slice(None, None, max(1, len(row) * _FRAMES // _POINTS))
     row, column = row[chosen], column[chosen]

@@ -15,7 +15,7 @@ NEAREST = 0.1
 
 
 def fuse_depth(
-    frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    frames: Iterable[tuple],
     depth_camera: Camera,
     color_camera: Camera,
     voxel: float = 0.02,
@@ -28,8 +28,9 @@ def fuse_depth(
     """One point a voxel, at the mean of what was measured there, drawn onto the surface it belongs to.
 
     frames: one after the other, (color uint8 [H, W, 3], depth float32 [h, w] metres with 0 = nothing measured, pose
-    float64 [4, 4] camera to world); only one is held at a time. A frame whose pose is none (see `checked_pose`) is left
-    out. Depth and colour are taken to be registered, each with its own intrinsics.
+    float64 [4, 4] camera to world, and maybe its own cameras of depth and colour, or None); only one is held at a time.
+    A frame whose pose is none (see `checked_pose`) is left out. Depth and colour are taken to be registered, each with
+    its own intrinsics.
     voxel: metres. max_depth: metres; what is farther is too noisy to use, and sensors' marks for "nothing" (65.535) are
     farther. max_jump: a pixel that differs from one of its eight neighbours by more than this share of its depth lies
     on an outline and is left out. A voxel needs `min_hits` pixels out of `min_views` frames. smooth: passes of drawing
@@ -46,8 +47,9 @@ def fuse_depth(
     passes take the lower quartile of the thickness from 12 to 1.5 mm, the points from 185,000 to 78,000, and `knn_sets`
     from 1,666 fragments to 463 sets. The price: what is smaller than four voxels is rounded off.
     """
-    grid = _Grid()
-    for color, depth, pose in frames:
+    grid, shared = _Grid(), (depth_camera, color_camera)
+    for color, depth, pose, *own in frames:
+        depth_camera, color_camera = next(filter(None, own), shared)
         try:
             pose = checked_pose(pose)
         except FrameError:

@@ -85,7 +85,7 @@ class Projector:
         return kernels.project(*self._blocks, *self._room, planes, to_camera, depth, *pinholes, size, *gaps)
 
 
-@functools.cache
+@functools.lru_cache(64)  # of captures whose every frame has its own
 def _frustum(*cameras: Camera) -> np.ndarray:
     """Planes float64 [S, 4], a·p + d = 0, positive where all of the cameras see: nearer than what is added to the first
     one's d, before them, within their borders."""

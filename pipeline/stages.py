@@ -145,16 +145,15 @@ def usable_frames(
 
 
 def make_views(
-    frames: list[tuple[int, np.ndarray]], camera: Camera, pairs: list[tuple[np.ndarray, np.ndarray]]
+    frames: list[tuple[int, np.ndarray]], cameras: list[Camera], pairs: list[tuple[np.ndarray, np.ndarray]]
 ) -> Arrays:
-    """views/* and pairs/{indptr,point,pixel} from (frame id, pose) and (point, pixel) of each view of the camera."""
-    n = len(frames)
+    """views/* and pairs/{indptr,point,pixel} from (frame id, pose), camera and (point, pixel) of each view."""
     counts = [len(point) for point, _ in pairs]
     return {
         "views/frame": np.array([frame_id for frame_id, _ in frames], np.int32),
         "views/pose": np.stack([pose for _, pose in frames]).astype(np.float64),
-        "views/intrinsics": np.tile(np.array([camera.fx, camera.fy, camera.cx, camera.cy]), (n, 1)),
-        "views/size": np.tile(np.array([camera.height, camera.width], np.int32), (n, 1)),
+        "views/intrinsics": np.array([[camera.fx, camera.fy, camera.cx, camera.cy] for camera in cameras]),
+        "views/size": np.array([[camera.height, camera.width] for camera in cameras], np.int32),
         "pairs/indptr": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         "pairs/point": np.concatenate([point for point, _ in pairs]),
         "pairs/pixel": np.concatenate([pixel for _, pixel in pairs]),
@@ -163,11 +162,8 @@ def make_views(
 
 def make_camera_views(cameras: list[tuple[Camera, np.ndarray]], pairs: list[tuple[np.ndarray, np.ndarray]]) -> Arrays:
     """The same of one view each of some cameras, from (camera, pose) and (point, pixel) of each."""
-    both = enumerate(zip(cameras, pairs, strict=True))
-    views = [make_views([(n, pose)], camera, [seen]) for n, ((camera, pose), seen) in both]
-    arrays = {name: np.concatenate([view[name] for view in views]) for name in views[0]}
-    counts = [len(point) for point, _ in pairs]
-    return arrays | {"pairs/indptr": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)}
+    poses = [(n, pose) for n, (_, pose) in enumerate(cameras)]
+    return make_views(poses, [camera for camera, _ in cameras], pairs)
 
 
 class Views:
@@ -180,12 +176,14 @@ class Views:
         self._scene, self._xyz, self._reader, self._config = scene, xyz, reader, config
         self._projector = Projector(xyz) if xyz is not None else None
         self._frames: list[tuple[int, np.ndarray]] = []
+        self._cameras: list[Camera] = []
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, frame_id: int, frame: Frame) -> None:
         self._frames.append((frame_id, frame.pose))
+        cameras = frame.cameras or (self._scene.depth_camera, self._scene.color_camera)
+        self._cameras.append(cameras[1])
         if self._projector is not None:
-            cameras: tuple[Camera, Camera] = (self._scene.depth_camera, self._scene.color_camera)
             gaps = self._config.max_gap, self._config.gap_growth
             self._pairs.append(self._projector.project(frame.pose, frame.depth, *cameras, *gaps))
         if self._reader is not None:
@@ -203,7 +201,7 @@ class Views:
                     f"{self._scene.id}: no point is visible in any of {len(self._frames)} frames; "
                     f"{agreement.likely_cause(self._scene, self._xyz, self._config.max_gap)}"
                 )
-            arrays |= make_views(self._frames, self._scene.color_camera, self._pairs)
+            arrays |= make_views(self._frames, self._cameras, self._pairs)
         if self._reader is not None:
             arrays["features/grid"], arrays["features/scale"] = self._reader.features()
         return arrays

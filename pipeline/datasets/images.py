@@ -1,4 +1,4 @@
-"""Files of posed RGB-D folders: colour, 16-bit depth, poses and intrinsics as text. Each error names the file."""
+"""Files of posed RGB-D folders: colour, poses and intrinsics as text, label images. Each error names the file."""
 
 import contextlib
 import io
@@ -24,42 +24,12 @@ def read_color(path: Path, camera: Camera | None = None) -> np.ndarray:
     return decode_color(data, str(path), (camera.height, camera.width) if camera else None)
 
 
-def read_depth(path: Path, camera: Camera | None = None, scale: float = 1000.0) -> np.ndarray:
-    """float32 [h, w] metres, 0 = nothing measured, of a 16-bit image with `scale` units a metre. Raises `FrameError`.
-
-    65535 means "nothing measured" as well (7-Scenes).
-    """
-    try:
-        raw = _read_pgm(path) if path.suffix.lower() == ".pgm" else _decoded(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FrameError(f"{path}: depth doesn't decode{_why(path, error)}") from None
-    if raw.ndim != 2 or raw.dtype not in (np.dtype("uint16"), np.dtype("int32")):
-        raise FrameError(f"{path}: depth is {raw.dtype} with shape {raw.shape}, expected a 16-bit grey image")
-    if camera is not None and raw.shape != (camera.height, camera.width):
-        raise FrameError(f"{path}: depth is {raw.shape[0]}x{raw.shape[1]}, expected {camera.height}x{camera.width}")
-    return np.where(raw >= 65535, 0, raw).astype(np.float32) / np.float32(scale)
-
-
-def _decoded(path: Path) -> np.ndarray:
+def decoded(path: Path) -> np.ndarray:
+    """An image's pixels as they stand. Raises what Pillow raises, and `ValueError` for an implausible size."""
     data = path.read_bytes()  # of a file, Pillow would ask for as many bytes at once as a chunk says it has
     with Image.open(io.BytesIO(data)) as image:
         assert_plausible(image, len(data))
         return np.asarray(image)
-
-
-def _read_pgm(path: Path) -> np.ndarray:
-    """uint16 [h, w] of a binary grey map, as it stands there: Pillow stretches values to 65535 where the header names
-    another largest one. Raises ValueError. (Netpbm's pgm(5): two bytes a pixel, the higher first.)"""
-    data = path.read_bytes()
-    header = re.match(rb"P5" + 3 * rb"(?:\s+|#[^\n]*\n)+(\d{1,6})" + rb"\s", data)
-    if not header:
-        raise ValueError("no header of a binary .pgm")
-    width, height, most = map(int, header.groups())
-    if not 255 < most < 65536:
-        raise ValueError(f"its largest value is {most}, not of 16 bits")
-    if len(data) - header.end() != 2 * width * height:
-        raise ValueError(f"{len(data) - header.end()} bytes for {width}x{height} pixels of 2 bytes")
-    return np.frombuffer(data, ">u2", offset=header.end()).reshape(height, width).astype(np.uint16)
 
 
 def _numbers(path: Path, error_type: type[HiclError]) -> np.ndarray:
@@ -110,7 +80,7 @@ def _pinhole(matrix: np.ndarray, path: Path, size: tuple[int, int]) -> Camera:
     return Camera(float(fx), float(fy), float(cx), float(cy), *size)
 
 
-def _why(path: Path, error: Exception) -> str:
+def why(path: Path, error: Exception) -> str:
     """What is wrong with an image that doesn't decode."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return told_apart(file.read(512)) or f" ({str(error).split(' <_io.BytesIO')[0]})"
@@ -123,9 +93,9 @@ def read_label(path: Path, names: tuple[str, ...], ids: str = "classes") -> np.n
     Raises `HiclError` if it doesn't decode or holds an unknown class.
     """
     try:
-        label = _decoded(path)
+        label = decoded(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise HiclError(f"{path}: label image doesn't decode{_why(path, error)}") from None
+        raise HiclError(f"{path}: label image doesn't decode{why(path, error)}") from None
     if label.ndim != 2 or label.dtype.kind not in "ui":
         raise HiclError(f"{path}: {label.dtype} with shape {label.shape}, expected a grey image of class indices")
     return label_classes(label, names, ids, str(path))
@@ -134,9 +104,9 @@ def read_label(path: Path, names: tuple[str, ...], ids: str = "classes") -> np.n
 def read_mask(path: Path) -> np.ndarray:
     """int32 [h, w]: the number of each pixel's mask, 0 = none. Raises `HiclError` if it isn't a grey image of such."""
     try:
-        mask = _decoded(path)
+        mask = decoded(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise HiclError(f"{path}: image of masks doesn't decode{_why(path, error)}") from None
+        raise HiclError(f"{path}: image of masks doesn't decode{why(path, error)}") from None
     if mask.ndim != 2 or mask.dtype.kind not in "ui" or (mask.size and mask.min() < 0):
         raise HiclError(f"{path}: {mask.dtype} with shape {mask.shape}, expected a grey image of masks' numbers from 0")
     return mask.astype(np.int32)

@@ -4,7 +4,8 @@
     ScanNet's exporters              color/0.jpg              depth/0.png              pose/0.txt
     mmdetection3d                    00000.jpg                00000.png                00000.txt
 
-Any name will do in place of the number, and endings in capitals; colour may be .jpg, .jpeg or .png, depth .png or .pgm.
+Any name will do in place of the number, and endings in capitals; colour may be .jpg, .jpeg or .png, depth .png, .pgm,
+.tiff, .exr or .npy.
 Names that begin with a dot belong to the file system's keepers, and are nobody's frames.
 """
 
@@ -38,14 +39,16 @@ class _Naming(NamedTuple):
     pose: tuple[str, tuple[str, ...]]
 
 
+DEPTHS = (".png", ".pgm", ".tiff", ".tif", ".exr", ".npy")
 _NAMINGS = (
     _Naming(
-        ("", (".color.jpg", ".color.jpeg", ".color.png")), ("", (".depth.png", ".depth.pgm")), ("", (".pose.txt",))
+        ("", (".color.jpg", ".color.jpeg", ".color.png")),
+        ("", tuple(f".depth{ending}" for ending in DEPTHS)),
+        ("", (".pose.txt",)),
     ),
-    _Naming(("color", (".jpg", ".jpeg", ".png")), ("depth", (".png", ".pgm")), ("pose", (".txt",))),
-    _Naming(("", (".jpg", ".jpeg")), ("", (".png", ".pgm")), ("", (".txt",))),
+    _Naming(("color", (".jpg", ".jpeg", ".png")), ("depth", DEPTHS), ("pose", (".txt",))),
+    _Naming(("", (".jpg", ".jpeg")), ("", DEPTHS), ("", (".txt",))),
 )
-EXPECTED = "frame-000000.color.jpg, color/0.jpg or 00000.jpg, each with its depth and pose"
 
 
 def entries(folder: Path) -> list[str]:
@@ -79,8 +82,13 @@ def numbered(names: list[str]) -> dict[int, str]:
     (times, words), their places in order."""
     own = {int(name): name for name in names if re.fullmatch("[0-9]{1,10}", name)}
     if len(own) < len(names) or max(own, default=0) > _LARGEST:
-        own = dict(enumerate(sorted(names, key=_order)))
+        own = dict(enumerate(in_order(names)))
     return dict(sorted(own.items()))
+
+
+def in_order(names: list[str]) -> list[str]:
+    """Names ascending, by the numbers in them."""
+    return sorted(names, key=_order)
 
 
 def _order(name: str) -> tuple:

@@ -1,11 +1,7 @@
-"""Anyone's own scan: a folder of posed RGB-D frames, with a cloud or mesh or without.
+"""Anyone's own scan: a capture of posed RGB-D frames, as it is, with a cloud or mesh or without.
 
-ROOT is a scene, or a folder of them, or of folders of them. `namings.py` says how files are named. Colour is 8-bit,
-depth 16-bit in millimetres (`--depth-scale` for other units), a pose a 4x4 matrix from camera to world in metres with x
-right, y down, z forward (`--poses` and `--axes` for others). Intrinsics for both cameras are in `intrinsic_color.txt`
-and `intrinsic_depth.txt` (also below `intrinsic/`, or `intrinsics_…`), or in one file for both
-(`camera-intrinsics.txt`, `intrinsic.txt`): it is taken to describe the image size that its principal point is nearer to
-the middle of, and is scaled for the other. 3RScan's `_info.txt` is read too.
+ROOT is a capture, or a folder of them, or of folders of them; which there are, docs/own-scan.md and the files in
+`captures/` say. How depth, poses and axes are meant their formats say, unless `--depth-scale`, `--poses` or `--axes`.
 
 The `.ply` in the folder is the surface, else the cloud is fused from the depth frames. Ground truth, for the report
 only, is ScanNet's `*_vh_clean_2.labels.ply`, or the property `label` of the surface's vertices.
@@ -21,15 +17,16 @@ import numpy as np
 from hicl.clouds import near_zero
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.classes import parse_classes
-from hicl.pipeline.datasets import nyu40, ply
+from hicl.pipeline.datasets import captures, nyu40, ply
 from hicl.pipeline.datasets.captures.settings import TRAINING, Settings
 from hicl.pipeline.datasets.frames import FrameFolder
 from hicl.pipeline.datasets.images import label_classes
-from hicl.pipeline.datasets.namings import EXPECTED, entries, list_frames, why_none
-from hicl.pipeline.datasets.scene import Camera, Frame, Points, Readings, Scene, Source
+from hicl.pipeline.datasets.namings import entries
+from hicl.pipeline.datasets.scene import Camera, Frame, Points, Readings, Said, Scene, Source
 
 __all__ = ["TRAINING", "RGBDScene", "Settings", "Truth", "find_scenes", "source", "truth_classes"]
 _FARTHEST = 65_536.0  # metres: beyond, 32-bit floats step by 8 mm
+_PAINTED = "labels.instances"  # 3RScan's, whose colours are those of its objects
 _MESH, _TRUTH = "_vh_clean_2.ply", "_vh_clean_2.labels.ply"
 
 
@@ -38,8 +35,10 @@ def source(root: Path, settings: Settings) -> Source:
     classes = parse_classes(settings.classes).names if settings.classes else nyu40.CLASSES
     notes: list[str] = []
     truth = Truth(classes, settings.label_ids)
-    readings = Readings(settings.depth_scale, settings.poses, settings.axes)
-    scenes = find_scenes(root, settings.frame_step or 1, readings, truth, notes.append)
+    said = Said(settings.depth_scale, settings.poses, settings.axes)
+    scenes = find_scenes(root, settings.frame_step or 1, said, truth, notes.append)
+    for scene in scenes:
+        notes += scene.notes()
     own = [(scene, settings.into_split) for scene in scenes]
     return Source("rgbd", root, own, truth_classes(scenes), classes, tuple(notes))
 
@@ -59,13 +58,17 @@ class RGBDScene(Scene):
     id: str
     folder: Path
     frame_step: int = 1
-    readings: Readings = Readings()
+    said: Said = Said()
     truth: Truth = Truth()
     voxel: float = 0.02  # metres; of the cloud that is fused where there is no .ply
 
     @cached_property
     def _frames(self) -> FrameFolder:
-        return FrameFolder(self.folder, self.frame_step, self.readings)
+        return FrameFolder(self.folder, self.frame_step, self.said)
+
+    @property
+    def readings(self) -> Readings:
+        return self._frames.readings
 
     @property
     def source(self) -> str:
@@ -86,6 +89,13 @@ class RGBDScene(Scene):
 
     def frame_name(self, frame_id: int) -> str:
         return self._frames.frame_name(frame_id)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of its capture; nothing where it can't be read, which is said in its turn."""
+        try:
+            return self._frames.capture.notes
+        except HiclError:
+            return ()
 
     def missing(self) -> list[str]:
         _ = self._ply  # two of them are found here
@@ -117,7 +127,10 @@ class RGBDScene(Scene):
 
     @cached_property
     def _plys(self) -> list[Path]:
-        return [self.folder / name for name in entries(self.folder) if name.lower().endswith(".ply")]
+        own = [self.folder / name for name in entries(self.folder) if name.lower().endswith(".ply")]
+        painted = [path for path in own if path.name.startswith(_PAINTED)]
+        elsewhere = self._frames.capture.surface
+        return [path for path in own if path not in painted] or ([elsewhere] if elsewhere else [])
 
     @cached_property
     def _ply(self) -> Path | None:
@@ -146,7 +159,7 @@ class RGBDScene(Scene):
         from hicl.pipeline.normals import unit
 
         if self._ply is None:
-            frames = ((frame.color, frame.depth, frame.pose) for frame in self._usable_frames())
+            frames = ((frame.color, frame.depth, frame.pose, frame.cameras) for frame in self._usable_frames())
             cameras = self.depth_camera, self.color_camera
             try:
                 return fuse_depth(frames, *cameras, voxel=self.voxel)
@@ -184,7 +197,8 @@ class RGBDScene(Scene):
         projector = Projector(xyz)
         sums, views = np.zeros((len(xyz), 3)), np.zeros(len(xyz))
         for frame in self._usable_frames():
-            point, pixel = projector.project(frame.pose, frame.depth, self.depth_camera, self.color_camera)
+            cameras = frame.cameras or (self.depth_camera, self.color_camera)
+            point, pixel = projector.project(frame.pose, frame.depth, *cameras)
             sums[point] += frame.color[pixel[:, 0], pixel[:, 1]]
             views[point] += 1
         return np.where(views[:, None] > 0, np.rint(sums / np.maximum(views, 1)[:, None]), 128).astype(np.uint8)
@@ -199,13 +213,13 @@ class RGBDScene(Scene):
         return self._frames.frame_files()
 
 
-_AS_IT_STANDS, _PLACES = Readings(), Truth()
+_AS_IT_STANDS, _PLACES = Said(), Truth()
 
 
 def find_scenes(
     root: Path,
     frame_step: int = 1,
-    readings: Readings = _AS_IT_STANDS,
+    said: Said = _AS_IT_STANDS,
     truth: Truth = _PLACES,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[RGBDScene]:
@@ -218,27 +232,30 @@ def find_scenes(
         raise HiclError(f"{root}: no such folder")
     found: dict[Path, str] = {}
     passed_over: dict[Path, str] = {}
-    if list_frames(root):
+    if captures.find(root):
         found[root] = root.resolve().name
     else:
         for folder in _folders(root):
-            if list_frames(folder):
+            if captures.find(folder):
                 found[folder] = folder.resolve().name
-            elif inner := [inner for inner in _folders(folder) if list_frames(inner)]:
+            elif inner := [inner for inner in _folders(folder) if captures.find(inner)]:
                 found |= {each: f"{folder.name}_{each.name}" for each in inner}
-                passed_over |= {each: why_none(each) for each in _folders(folder) if each not in inner}
+                passed_over |= {each: captures.why_none(each) for each in _folders(folder) if each not in inner}
             else:
-                passed_over[folder] = why_none(folder)
+                passed_over[folder] = captures.why_none(folder)
     if not found:
-        raise HiclError(
-            f"{root}: no posed RGB-D frames; expected {EXPECTED}; found {_told({root: why_none(root)} | passed_over)}"
-        )
+        like = captures.likeness(root)
+        reason = like or f"found {_told({root: captures.why_none(root)} | passed_over)}"
+        raise HiclError(f"{root}: no posed RGB-D frames: {reason}; {_KNOWN}")
     names = list(found.values())
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise HiclError(f"{root}: two scans by the name {repeated!r}; rename a folder")
     if passed_over:
         say(f"{root}: passed over {_told({folder.relative_to(root): why for folder, why in passed_over.items()})}")
-    return [RGBDScene(name, folder, frame_step, readings, truth) for folder, name in found.items()]
+    return [RGBDScene(name, folder, frame_step, said, truth) for folder, name in found.items()]
+
+
+_KNOWN = "docs/own-scan.md has the layouts that are known, such as color/0.jpg with depth/0.png and pose/0.txt"
 
 
 def truth_classes(scenes: list[RGBDScene]) -> tuple[str, ...]:

@@ -51,11 +51,13 @@ class Points:
 @dataclass(frozen=True)
 class Frame:
     """One posed RGB-D frame. image: uint8 [H, W, 3], or what decodes it, which takes longest of all and isn't always
-    wanted; depth: float32 [h, w], metres along z, 0 = nothing measured."""
+    wanted; depth: float32 [h, w], metres along z, 0 = nothing measured; cameras: its own, of depth and of colour, where
+    they aren't the scene's."""
 
     image: np.ndarray | Callable[[], np.ndarray]
     depth: np.ndarray
     pose: np.ndarray
+    cameras: tuple[Camera, Camera] | None = None
 
     @cached_property
     def color(self) -> np.ndarray:
@@ -130,6 +132,19 @@ class Readings:
 _FLIP = np.diag([1.0, -1, -1, 1])
 
 
+@dataclass(frozen=True)
+class Said:
+    """What is known of `Readings`, by a format or by the user; None: nothing."""
+
+    depth_scale: float | None = None
+    poses: str | None = None
+    axes: str | None = None
+
+    def over(self, readings: Readings) -> Readings:
+        """The readings, with what is said in its place."""
+        return replace(readings, **{name: value for name, value in vars(self).items() if value is not None})
+
+
 class Listed(Protocol):
     """What is preprocessed as one: a scene or a group. A dataclass of little more than names, which other processes
     get. Everything is read when it is asked for, nothing before; what is kept of it is kept outside the fields, and
@@ -176,8 +191,10 @@ class Scene(Listed, Protocol):
         @property
         def depth_camera(self) -> Camera: ...
 
-    readings: Readings | None = None
-    """How its files are read, where the user has options to say so."""
+    @property
+    def readings(self) -> Readings | None:
+        """How its files are read, where the user has options to say so."""
+        return None
 
     @property
     def origin(self) -> np.ndarray:

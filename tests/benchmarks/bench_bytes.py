@@ -49,7 +49,7 @@ def scene_arrays(room: Room, teacher: Teacher, text: np.ndarray) -> tuple[dict[s
     arrays["sets/id"] = partition.mesh_sets(room.xyz, room.faces)
     projector = Projector(room.xyz)
     pairs = [projector.project(*view, DEPTH, COLOR) for view in zip(room.poses, room.depth, strict=True)]
-    arrays |= stages.make_views(list(enumerate(room.poses)), COLOR, pairs)
+    arrays |= stages.make_views(list(enumerate(room.poses)), [COLOR] * len(room.poses), pairs)
     grid = teacher.encode_images(list(room.color))
     arrays["features/grid"], arrays["features/scale"] = quantise(torch.from_numpy(grid))
     raw, votes = stages.label_from_features(text, arrays)

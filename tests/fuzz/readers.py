@@ -92,7 +92,8 @@ def _make_images(folder: Path) -> None:
 
 
 def _read_images(folder: Path):
-    from hicl.pipeline.datasets.images import read_color, read_depth, read_label
+    from hicl.pipeline.datasets.depths import read_depth
+    from hicl.pipeline.datasets.images import read_color, read_label
 
     return [
         _or_error(read_color, folder / "color.jpg"),

@@ -12,7 +12,7 @@ from hicl.pipeline import agreement
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets import ply
 from hicl.pipeline.datasets.rgbd import find_scenes
-from hicl.pipeline.datasets.scene import Readings
+from hicl.pipeline.datasets.scene import Readings, Said
 from hicl.pipeline.projection import Projector
 
 FLIP = np.diag([1.0, -1, -1, 1])  # y up and z back, in place of y down and z forward
@@ -39,8 +39,7 @@ def rewrite(folder, change):
 
 
 def doubt(folder, readings=None, surface=True):
-    readings = readings or Readings()
-    (scene,) = find_scenes(folder, readings=readings)
+    (scene,) = find_scenes(folder, said=Said(**vars(readings or Readings())))
     xyz = ply.xyz(ply.read_ply(folder / "corner.ply")[0], folder) if surface else scene.points().xyz
     projector = Projector(xyz)
     frames = [scene.frame(i) for i in scene.frame_ids.tolist()]

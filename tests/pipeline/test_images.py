@@ -7,7 +7,7 @@ from formats import encoded, millimetres, picture, write_color, write_depth
 from PIL import Image
 
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline.datasets import images, nyu40
+from hicl.pipeline.datasets import depths, images, nyu40
 from hicl.pipeline.datasets.scene import Camera
 
 camera = Camera(30, 30, 7.5, 5.5, 12, 16)
@@ -35,7 +35,7 @@ def test_colour(tmp_path):
 def test_depth(tmp_path, scale):
     raw = millimetres()
     raw[0, :3] = 0, 65535, 65534  # 65535 is 7-Scenes' "nothing measured"
-    depth = images.read_depth(write_depth(tmp_path / "d.png", raw), camera, scale)
+    depth = depths.read_depth(write_depth(tmp_path / "d.png", raw), camera, scale)
     assert depth.dtype == np.float32
     expected = raw / scale
     expected[0, 1] = 0
@@ -45,16 +45,16 @@ def test_depth(tmp_path, scale):
 def test_depth_that_will_not_do(tmp_path):
     path = write_depth(tmp_path / "d.png", millimetres(size=(5, 6)))
     with pytest.raises(FrameError, match="d.png: depth is 5x6, expected 12x16"):
-        images.read_depth(path, camera)
+        depths.read_depth(path, camera)
     for image in (picture(), picture()[..., 0]):
         Image.fromarray(image).save(path)
         with pytest.raises(FrameError, match="d.png: depth is uint8"):
-            images.read_depth(path)
+            depths.read_depth(path)
     path.write_bytes(b"junk")
     with pytest.raises(FrameError, match="d.png: depth doesn't decode"):
-        images.read_depth(path)
+        depths.read_depth(path)
     with pytest.raises(FrameError, match="none.png: depth doesn't decode .No such file"):
-        images.read_depth(tmp_path / "none.png")
+        depths.read_depth(tmp_path / "none.png")
 
 
 def test_pose(tmp_path):
@@ -178,11 +178,11 @@ def test_depth_as_pgm(tmp_path, most):
     raw = np.array([[0, 1000, 8999], [258, 1, 65535 if most == 65535 else 0]], ">u2")
     path = tmp_path / "d.PGM"
     path.write_bytes(b"P5\n# a depth camera's\n3 2\n" + str(most).encode() + b"\n" + raw.tobytes())
-    np.testing.assert_allclose(images.read_depth(path), [[0, 1, 8.999], [0.258, 0.001, 0]], rtol=1e-6)
+    np.testing.assert_allclose(depths.read_depth(path), [[0, 1, 8.999], [0.258, 0.001, 0]], rtol=1e-6)
     for content in (path.read_bytes()[:-1], b"P5 3 2 255\n" + bytes(6), b"P2 3 2 65535\n0 0 0 0 0 0", b"", b"\xff\xd8"):
         path.write_bytes(content)
         with pytest.raises(FrameError, match="d.PGM: depth doesn't decode"):
-            images.read_depth(path)
+            depths.read_depth(path)
 
 
 def test_transposed_intrinsics(tmp_path):
@@ -202,7 +202,7 @@ def test_transposed_intrinsics(tmp_path):
 )
 def test_what_is_no_image_is_told_apart(tmp_path, content, said):
     (tmp_path / "0.jpg").write_bytes(content)
-    for read in (images.read_color, images.read_depth, lambda path: images.read_label(path, ("a", "b"))):
+    for read in (images.read_color, depths.read_depth, lambda path: images.read_label(path, ("a", "b"))):
         with pytest.raises(HiclError, match=f"0.jpg: .* doesn't decode .{said}") as error:
             read(tmp_path / "0.jpg")
         assert "BytesIO" not in str(error.value)
@@ -217,6 +217,6 @@ def test_a_header_of_more_pixels_than_the_file_can_hold(tmp_path, kind):
     data[16:24] = struct.pack(">II", 9_000, 9_000)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     path.write_bytes(data)
-    read = getattr(images, f"read_{kind}")
+    read = {"color": images.read_color, "depth": depths.read_depth, "label": images.read_label}[kind]
     with pytest.raises(HiclError, match="large.png: .*9000x9000 pixels in .* bytes"):
         read(path, ("a", "b", "c")) if kind == "label" else read(path)

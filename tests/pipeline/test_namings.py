@@ -94,7 +94,7 @@ def test_folders_that_are_passed_over_are_named(tmp_path):
     assert "notes (no colour images by a known naming)" in line
     assert "photos (IMG_0001.jpg, but no IMG_0001.png and no IMG_0001.txt)" in line
     assert "tum (no colour images" in line
-    with pytest.raises(HiclError, match="no posed RGB-D frames; expected frame-000000.color.jpg.*IMG_0001.jpg, but no"):
+    with pytest.raises(HiclError, match="no posed RGB-D frames: found .*IMG_0001.jpg, but no.*docs/own-scan.md"):
         find_scenes(tmp_path / "photos")
 
 
@@ -124,7 +124,7 @@ def test_3rscan(tmp_path):
     lines = ["m_versionNumber = 4", *(f"m_calibration{kind}Intrinsic = {row} " for kind, row in rows.items())]
     (folder / "_info.txt").write_text("\n".join(lines) + "\n")
     (scene,) = find_scenes(tmp_path)
-    assert scene.id == "scan_sequence"
+    assert scene.id == "scan"
     assert (scene.color_camera.fx, scene.depth_camera.fx, scene.depth_camera.cy) == (30, 15, 5.5)
     depth = scene.frame(0).depth
     assert depth[0, 0] == 0.5 and np.count_nonzero(depth) == 1

@@ -19,7 +19,7 @@ from plyfile import PlyData, PlyElement
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.datasets.nyu40 import CLASSES
 from hicl.pipeline.datasets.rgbd import Truth, find_scenes, truth_classes
-from hicl.pipeline.datasets.scene import Camera, Readings
+from hicl.pipeline.datasets.scene import Camera, Said
 
 IDS = (0, 3, 12)
 
@@ -205,7 +205,7 @@ def test_bad_images_cost_their_frame_only(tmp_path):
 
 def test_depth_scale(tmp_path):
     write_scan(tmp_path, depth=np.full(COLOR_SIZE, 5000))
-    assert np.unique(only(tmp_path, readings=Readings(depth_scale=5000.0)).frame(0).depth).tolist() == [1.0]
+    assert np.unique(only(tmp_path, said=Said(depth_scale=5000.0)).frame(0).depth).tolist() == [1.0]
 
 
 def test_no_frames(tmp_path):

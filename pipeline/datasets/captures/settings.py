@@ -13,7 +13,14 @@ TRAINING = ("--epochs", "500", "--set", "stream.voxel_size=0.05")
 class Settings(PreprocessConfig):
     """An own scan's."""
 
-    depth_scale: float = setting(1000.0, "Units of depth images a metre", above=0)
-    poses: str = setting("camera-to-world", "What poses are", choices=POSES)
-    axes: str = setting("opencv", "Camera axes: y down and z ahead, or opengl: y up and z behind", choices=AXES)
+    depth_scale: float | None = setting(
+        None, "Units of depth a metre", above=0, shown="the capture's; else 1000, of floats 1"
+    )
+    poses: str | None = setting(None, "What poses are", choices=POSES, shown="the capture's; else camera-to-world")
+    axes: str | None = setting(
+        None,
+        "Camera axes: y down and z ahead, or opengl: y up and z behind",
+        choices=AXES,
+        shown="the capture's; else opencv",
+    )
     into_split: str = setting("train", "Split that the scenes go into; `hicl train` learns from train", recorded=False)
