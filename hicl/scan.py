@@ -1,4 +1,4 @@
-"""What `hicl scan` leaves of each scene of a cache: a labelled cloud, a page, a picture, and a part of the summary."""
+"""What `hicl scan` leaves of each scene of a cache: a labelled cloud, its objects, a picture, a page; and a summary."""
 
 import json
 from collections.abc import Callable
@@ -70,17 +70,20 @@ def _write(out: Path, scene_id: str, say: Callable[[str], None]) -> list[str]:
     from hicl.viewer import layers, page, server
 
     where = out / CACHE
-    say(f"written: {export(where, scene_id, out / f'{scene_id}.ply', None, 'cpu')}")
-    say(f"written: {scene_figure(where, scene_id, None, out / f'{scene_id}.png', 'cpu')}")
-    names = [f"{scene_id}.ply", f"{scene_id}.png"]
+    names = [f"{scene_id}.{kind}" for kind in ("ply", "csv", "glb", "png", "html")]
+    cloud, objects, web, picture, look = (out / name for name in names)
+    for line in export(where, scene_id, cloud, None, "cpu", objects=objects).splitlines():
+        say(f"written: {line}")
+    say(f"written: {export(where, scene_id, web, None, 'cpu')}")
+    say(f"written: {scene_figure(where, scene_id, None, picture, 'cpu')}")
     try:
         server.viser()
     except HiclError as missing:
         say(f"no page to look around in: {missing}")
-        return names
-    cloud = layers.load(where, scene_id, None, None, None).thinned(_POINTS)
-    say(f"written: {page.write_page(cloud, out / f'{scene_id}.html', _FIRST)}")
-    return [*names, f"{scene_id}.html"]
+        return names[:-1]
+    seen = layers.load(where, scene_id, None, None, None).thinned(_POINTS)
+    say(f"written: {page.write_page(seen, look, _FIRST)}")
+    return names
 
 
 _FIRST, _POINTS = "spread labels", 1_000_000

@@ -23,7 +23,7 @@ def test_one_command(tmp_path):
     first = hicl("scan", "corner", "-o", "out", "--classes", "floor, wall", *TEACHER, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     about = json.loads((tmp_path / "out/summary.json").read_text())["corner"]
-    assert about["files"] == ["corner.ply", "corner.png", "corner.html"]
+    assert about["files"] == [f"corner.{kind}" for kind in ("ply", "csv", "glb", "png", "html")]
     label = PlyData.read(str(tmp_path / "out/corner.ply"))["vertex"].data["label"]
     assert len(label) == about["points"] == 3 * 14 * 14 and about["frames"] == 4
     share = {name: float((label == index).sum() / (label != 255).sum()) for index, name in enumerate(("floor", "wall"))}

@@ -21,7 +21,7 @@ def scan(
     workers: Workers = None,
     device: Device = "auto",
 ) -> None:
-    """Label a scan of your own: a cloud with classes, a page to look around in, a picture and a summary."""
+    """Label a scan of your own: a cloud with classes, its objects, a page to look around in, a picture, a summary."""
     from hicl.pipeline.classes import ClassList, parse_classes
     from hicl.pipeline.config import build
     from hicl.pipeline.datasets import rgbd
