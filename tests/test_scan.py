@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 from plyfile import PlyData
-from test_cli import fails, hicl
+from test_cli import hicl
+from typer.testing import CliRunner, Result
 
+from hicl.commands import app
+from hicl.pipeline.teacher import hub
 from hicl.scan import told
 
 sys.path.insert(0, str(Path(__file__).parent / "pipeline"))
@@ -30,22 +34,34 @@ def test_one_command(tmp_path):
     assert about["classes"] == pytest.approx({name: part for name, part in share.items() if part}, abs=1e-3)
     assert np.asarray(Image.open(tmp_path / "out/corner.png")).std() > 10
     assert b'"spread labels"' in (tmp_path / "out/corner.html").read_bytes()
+    assert "corner: frames each with files of its own, 4 frames" in first.stderr
+    assert "next: hicl train --cache out/cache" in first.stderr
     assert all(line in first.stdout for line in told("corner", about))
 
+    def again(*words: str) -> Result:
+        return run("scan", tmp_path / "corner", "-o", tmp_path / "out", *words, *TEACHER)
+
     before = (tmp_path / "out/corner.ply").stat().st_mtime_ns
-    again = hicl("scan", "corner", "-o", "out", "--classes", "floor, wall", *TEACHER, cwd=tmp_path)
-    assert "corner: up to date" in again.stdout and (tmp_path / "out/corner.ply").stat().st_mtime_ns == before
+    same = again("--classes", "floor, wall")
+    assert "corner: up to date" in same.stdout and (tmp_path / "out/corner.ply").stat().st_mtime_ns == before
     (tmp_path / "out/corner.png").unlink()
-    words = ("--classes", "floor, wall, lamp")
-    other = hicl("scan", "corner", "-o", "out", *words, *TEACHER, cwd=tmp_path)
-    assert "1 scene done" in other.stderr and "written: out/corner.png" in other.stdout
+    other = again("--classes", "floor, wall, lamp")
+    assert "1 scene done" in other.stderr and (tmp_path / "out/corner.png").exists()
+    (tmp_path / "out/summary.json").write_text("[]")
+    assert "out/summary.json: not a summary" in str(again("--classes", "floor, wall, lamp").exception)
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def test_what_it_refuses(tmp_path, monkeypatch):
     scans.write_scan(tmp_path / "corner")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
-    fails(hicl("scan", "corner", "-o", "out", cwd=tmp_path), "--weights FILE", "--weights hicl-miniature")
-    (tmp_path / "out/summary.json").write_text("[]")
-    fails(hicl("scan", "corner", "-o", "out", *TEACHER, cwd=tmp_path), "out/summary.json: not a summary")
-    fails(hicl("scan", "nothing", "-o", "out", cwd=tmp_path), "nothing: no such folder")
+    monkeypatch.setattr(hub, "cached", lambda entry: None)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    said = str(run("scan", tmp_path / "corner", "-o", tmp_path / "out").exception)
+    assert "give it: --weights FILE" in said and "--clip hicl-miniature --weights hicl-miniature" in said
+    said = str(run("scan", tmp_path / "nothing", "-o", tmp_path / "out").exception)
+    assert said == f"{tmp_path}/nothing: no such folder"
+    said = str(run("scan", tmp_path / "corner", "-o", tmp_path / "corner").exception)
+    assert f"-o {tmp_path}/corner: is a capture" in said

@@ -7,6 +7,7 @@ import typer
 
 from hicl.commands.options import Device, Workers, say, with_settings
 from hicl.commands.preprocess import end, tell
+from hicl.errors import HiclError
 from hicl.pipeline.datasets.captures.settings import Settings
 
 
@@ -22,20 +23,22 @@ def scan(
     device: Device = "auto",
 ) -> None:
     """Label a scan of your own: a cloud with classes, its objects, a page to look around in, a picture, a summary."""
+    from hicl.commands import following
     from hicl.pipeline.classes import ClassList, parse_classes
     from hicl.pipeline.config import build
-    from hicl.pipeline.datasets import rgbd
+    from hicl.pipeline.datasets import captures, rgbd
     from hicl.pipeline.run import preprocess
+    from hicl.scan import CACHE, write_results
 
+    if captures.find(out):
+        raise HiclError(f"-o {out}: is a capture, whose surface a .ply there would be taken for; choose another folder")
     settings = build(Settings, config, given)
     source = rgbd.source(folder.absolute(), settings)
     for note in source.notes:
         say(note)
     classes = parse_classes(settings.classes) if settings.classes else ClassList.of(source.classes)
-    cache = out.absolute() / "cache"
-    summary = preprocess(source, cache, settings, classes, workers, device, say)
-    tell(summary, str(out / "cache"))
-    from hicl.scan import write_results
-
+    summary = preprocess(source, out.absolute() / CACHE, settings, classes, workers, device, say)
+    tell(summary, str(out / CACHE))
     write_results(out, [*summary.done, *summary.unchanged], typer.echo)
     end(summary)
+    say(following.preprocess(str(out / CACHE), source.dataset, folder, config, given))

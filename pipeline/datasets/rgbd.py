@@ -23,6 +23,7 @@ from hicl.pipeline.datasets.frames import FrameFolder
 from hicl.pipeline.datasets.images import label_classes
 from hicl.pipeline.datasets.namings import entries
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Readings, Said, Scene, Source
+from hicl.progress import counted
 
 __all__ = ["TRAINING", "RGBDScene", "Settings", "Truth", "find_scenes", "source", "truth_classes"]
 _FARTHEST = 65_536.0  # metres: beyond, 32-bit floats step by 8 mm
@@ -91,9 +92,11 @@ class RGBDScene(Scene):
         return self._frames.frame_name(frame_id)
 
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of its capture; nothing where it can't be read, which is said in its turn."""
+        """What its folder was taken for, and what a user should know of that; nothing where it can't be read, which is
+        said in its turn."""
         try:
-            return self._frames.capture.notes
+            taken_for = f"{self.id}: {captures.name_of(self.folder)}, {counted(len(self.frame_ids), 'frame')}"
+            return taken_for, *self._frames.capture.notes
         except HiclError:
             return ()
 

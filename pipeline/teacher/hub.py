@@ -84,7 +84,7 @@ def _unreachable(entry: str, tag: str, reason: str) -> str:
     repository, names = _files(entry)
     return (
         f"--weights {tag}: can't be fetched from the Hugging Face hub ({reason}); bring {names[0]} of {repository} and "
-        f"give it: --weights FILE; `hicl preprocess` needs no download with --clip hicl-miniature --weights "
+        f"give it: --weights FILE; no download is needed with --clip hicl-miniature --weights "
         f"hicl-miniature, nor with --teacher labels"
     )
 

@@ -166,7 +166,7 @@ def test_lenses_that_bend(room, tmp_path):
     FORMATS["COLMAP, text"](folder, room)
     put(folder / "sparse/0/cameras.txt", text.replace("1 ", "7 ", 1))
     (scene,) = find_scenes(folder)
-    assert "camera 7 bends corners by 1 pixels" in scene.notes()[0]
+    assert "camera 7 bends corners by 1 pixels" in scene.notes()[1]
     assert vars(scene.frame(0).cameras[1]) == pytest.approx(
         {"fx": 283, "fy": 283, "cx": 159.5, "cy": 119.5, "height": 240, "width": 320}
     )
@@ -176,7 +176,7 @@ def test_lenses_that_bend(room, tmp_path):
     FORMATS["nerfstudio"](tmp_path / "other", room)
     about = (tmp_path / "other/transforms.json").read_text()
     put(tmp_path / "other/transforms.json", about.replace('"k1": 0.0', '"k1": -0.1'))
-    assert "bends corners by 10 pixels" in find_scenes(tmp_path / "other")[0].notes()[0]
+    assert "bends corners by 10 pixels" in find_scenes(tmp_path / "other")[0].notes()[1]
 
 
 BROKEN = {

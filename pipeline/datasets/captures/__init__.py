@@ -33,6 +33,11 @@ def read(folder: Path) -> "Capture":
     return _load(find(folder) or "plain").read(folder)
 
 
+def name_of(folder: Path) -> str:
+    """What people call the capture in a folder."""
+    return _load(find(folder) or "plain").NAME
+
+
 def likeness(folder: Path) -> str:
     """Which capture a folder that is none is most like, and what it lacks; empty where it hasn't half of any."""
     lacking = {name: _lacking(folder, _load(name)) for name in CAPTURES}

@@ -17,6 +17,7 @@ from hicl.pipeline.datasets.captures.lens import read_json_camera
 from hicl.pipeline.datasets.images import read_3rscan_intrinsics, read_intrinsics, read_pose
 from hicl.pipeline.datasets.scene import Camera, checked_camera, off_centre
 
+NAME = "frames each with files of its own"
 _3RSCAN = "_info.txt"
 _NAMES = "intrinsic_{}.txt intrinsics_{}.txt camera-intrinsics.txt intrinsic.txt intrinsics.txt".split()
 _NAMES += [f"{name}.json" for name in ("intrinsic_{}", "intrinsics_{}", "camera-intrinsics", "camera_intrinsics")]

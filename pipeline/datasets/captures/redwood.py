@@ -28,6 +28,7 @@ _LATE = 20_000.0  # microseconds
 def read(folder: Path) -> Capture:
     """Raises `HiclError`."""
     logs = sorted(path for path in folder.glob("*.log") if not path.name.startswith("."))
+    logs = [path for path in logs if "traj" in path.name] or logs  # Open3D's sample has an odometry.log beside
     if len(logs) > 1:
         raise HiclError(f"{folder}: {logs[0].name} and {logs[1].name}: leave one .log, the trajectory")
     numbers = [list(map(float, row)) for row in rows(logs[0], 3)]
