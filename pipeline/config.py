@@ -50,6 +50,17 @@ class PreprocessConfig:
     weights: str = setting("openai", "open_clip tag, or a file")
     dense: str = setting("maskclip", "Dense read-out", choices=tuple(READ_OUTS))
     short_side: int | None = setting(None, "Image size for the teacher", unit="pixels", above=0, shown="the model's")
+    window: int | None = setting(
+        None,
+        "Images are read in windows of this size, averaged where they overlap",
+        unit="pixels",
+        above=0,
+        shown="whole",
+    )
+    window_stride: int | None = setting(
+        None, "From one window to the next", unit="pixels", above=0, shown="half a window"
+    )
+    key_smoothing: bool = setting(False, "MaskCLIP's: patches with similar keys are read alike")
     classes: str | None = setting(
         None,
         "Names behind commas, or a file with a class a line, synonyms behind commas",
@@ -64,6 +75,8 @@ class PreprocessConfig:
         check(self, option)
         if (self.teacher == "labels") != (self.labels_dir is not None):
             raise HiclError("--teacher labels and --labels-dir DIR go together")
+        if self.window_stride is not None and self.window_stride > (self.window or 0):
+            raise HiclError(f"--window-stride {self.window_stride}: needs a --window at least as large")
         if self.masks_dir is not None and (self.vote, self.masks) == ("scores", "before"):
             raise HiclError("--vote scores asks no labels, so masks can't vote before it; give --masks after or alone")
 

@@ -5,6 +5,7 @@ points → views (which point is seen at which pixel) and features (the teacher)
 """
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -48,7 +49,8 @@ def preprocess(
     """
     teacher = None
     if config.teacher != "labels":
-        teacher = TeacherConfig(config.clip, config.weights, config.dense, config.short_side).absolute()
+        own = {field.name: getattr(config, field.name) for field in dataclasses.fields(TeacherConfig)}
+        teacher = TeacherConfig(**own).absolute()
     identity = teacher.identity() if teacher else None
     text_fingerprint = fingerprint.text(identity, classes)
     summary = Summary()

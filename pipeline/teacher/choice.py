@@ -18,12 +18,17 @@ _MINIATURE_FOLDER = Path(__file__).parent.parent / "miniature" / "teacher"
 class TeacherConfig:
     """clip: an open_clip model name, or the path of an open_clip model config (.json). weights: a tag that open_clip
     knows for it, or the path of a .safetensors or .pt file. short_side: pixels that the shorter image side is resized
-    to (None: the model's own training size), rounded to whole patches."""
+    to (None: the model's own training size), rounded to whole patches. window, window_stride: pixels of the parts that
+    an image is read in, and from one to the next (None: images are read whole; half a window). key_smoothing:
+    MaskCLIP's."""
 
     clip: str = "ViT-B-16-quickgelu"
     weights: str = "openai"
     dense: str = "maskclip"
     short_side: int | None = None
+    window: int | None = None
+    window_stride: int | None = None
+    key_smoothing: bool = False
 
     @property
     def model_config(self) -> Path | None:
@@ -56,9 +61,11 @@ class TeacherConfig:
             "weights": _content(self.weights_file) if self.weights_file else self.weights,
             "dense": self.dense,
             "short_side": self.short_side,
-        }
+        } | {key: value for key in _SINCE if (value := getattr(self, key))}
 
 
+# Of what features depend on, that which caches from before it don't name: only where it is in use.
+_SINCE = ("window", "window_stride", "key_smoothing")
 _SIZES = (int, type(None))
 
 

@@ -17,10 +17,11 @@ from hicl.errors import HiclError
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.teacher import readouts, towers
 from hicl.pipeline.teacher.choice import TeacherConfig
-from hicl.pipeline.teacher.features import Features, PatchGrid
+from hicl.pipeline.teacher.features import IMAGES_AT_ONCE, Features, PatchGrid
 from hicl.pipeline.teacher.model import build
 from hicl.pipeline.teacher.prompts import ensemble, fill_templates
 from hicl.pipeline.teacher.texts import TextTower
+from hicl.pipeline.teacher.windows import Windows
 
 _GPU_BATCH = 32
 
@@ -61,6 +62,8 @@ class Teacher:
         if side < max(patch):
             raise HiclError(f"--short-side {side}: less than one patch of {patch[0]}x{patch[1]}")
         self.patches = PatchGrid(patch, side)
+        self._windows = Windows.of(patch, config.window, config.window_stride) if config.window else None
+        self._smooth = config.key_smoothing
         self._mean, self._std = (torch.tensor(x, device=self.device).view(3, 1, 1) for x in preprocessing)
 
     @property
@@ -77,7 +80,10 @@ class Teacher:
 
     @torch.inference_mode()
     def _encode(self, pixels: np.ndarray) -> torch.Tensor:
-        step = self.batch or len(pixels)
+        return self._windows.read(pixels, self._encode_all) if self._windows else self._encode_all(pixels)
+
+    def _encode_all(self, pixels: np.ndarray) -> torch.Tensor:
+        step = self.batch or IMAGES_AT_ONCE
         return torch.cat([self._encode_batch(pixels[i : i + step]) for i in range(0, len(pixels), step)])
 
     def _encode_batch(self, pixels: np.ndarray) -> torch.Tensor:
@@ -86,7 +92,7 @@ class Teacher:
             pixels = np.concatenate([pixels, np.zeros((self.batch - count, *pixels.shape[1:]), np.uint8)])
         x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-            grid = self._tower.grid((x - self._mean) / self._std, self._read_out)
+            grid = self._tower.grid((x - self._mean) / self._std, self._read_out, self._smooth)
         return F.normalize(grid[:count].float(), dim=-1)
 
     def encode_classes(self, classes: ClassList) -> np.ndarray:

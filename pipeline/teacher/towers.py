@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from hicl.errors import HiclError
 from hicl.pipeline.teacher.readouts.seen import Block, Seen
+from hicl.pipeline.teacher.readouts.smoothing import smoothed
 
 if TYPE_CHECKING:
     from hicl.pipeline.teacher.readouts import ReadOut
@@ -28,10 +29,11 @@ class Tower:
     see: Callable[[torch.Tensor], Seen]
     finish: Callable[[torch.Tensor], torch.Tensor]
 
-    def grid(self, images: torch.Tensor, read_out: "ReadOut") -> torch.Tensor:
-        """Normalised images [B, 3, H, W] to the joint space, [B, rows, columns, d]."""
+    def grid(self, images: torch.Tensor, read_out: "ReadOut", smooth: bool = False) -> torch.Tensor:
+        """Normalised images [B, 3, H, W] to the joint space, [B, rows, columns, d]. smooth: by keys."""
         seen = self.see(images)
-        return self.finish(read_out(seen)).unflatten(1, seen.grid)
+        features = self.finish(read_out(seen))
+        return (smoothed(features, seen) if smooth else features).unflatten(1, seen.grid)
 
 
 def of(visual: Visual, name: str) -> Tower:

@@ -208,3 +208,20 @@ def test_an_attention_pool_has_no_residual_to_keep(tiny_clip):
     bias = tiny_clip.resnet.model.visual.attnpool.c_proj.bias
     torch.testing.assert_close(both + bias, queries + keys, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(tower.grid(image, readouts.load("clearclip", 1, "tiny")), queries)
+
+
+@torch.no_grad()
+def test_key_smoothing_sums_what_is_similar(visual, images, outputs):
+    tower = towers.of(visual, "tiny")
+    plain = tower.grid(images, readouts.load("maskclip", 12, "tiny")).flatten(1, 2)
+    found = tower.grid(images, readouts.load("maskclip", 12, "tiny"), smooth=True).flatten(1, 2)
+    last = visual.transformer.resblocks[-1]
+    for image in range(2):
+        x = outputs[-1][image]
+        keys = project(last, [k for _, k, _ in heads_of(last, x)])[1:]
+        for i in range(0, len(PATCHES), 5):
+            total = torch.zeros(5, dtype=torch.float64)
+            for j, feature in enumerate(plain[image]):
+                cosine_of_keys = keys[i] @ keys[j] / (keys[i].norm() * keys[j].norm())
+                total += cosine_of_keys * feature / feature.norm()
+            torch.testing.assert_close(found[image, i], total, rtol=1e-5, atol=1e-5)
