@@ -12,6 +12,7 @@ from plyfile import PlyData
 from test_cli import hicl
 from typer.testing import CliRunner, Result
 
+from hicl import commands
 from hicl.commands import app
 from hicl.pipeline.teacher import hub
 from hicl.scan import told
@@ -22,7 +23,7 @@ import scans
 TEACHER = ("--clip", "hicl-miniature", "--weights", "hicl-miniature")
 
 
-def test_one_command(tmp_path):
+def test_one_command(tmp_path, monkeypatch):
     scans.write_scan(tmp_path / "corner")
     first = hicl("scan", "corner", "-o", "out", "--classes", "floor, wall", *TEACHER, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
@@ -47,6 +48,9 @@ def test_one_command(tmp_path):
     (tmp_path / "out/corner.png").unlink()
     other = again("--classes", "floor, wall, lamp")
     assert "1 scene done" in other.stderr and (tmp_path / "out/corner.png").exists()
+    monkeypatch.setattr(commands.scan, "MOST_FRAMES", 3)
+    fewer = again("--classes", "floor, wall, lamp")
+    assert "one frame in 2 is taken" in fewer.stderr and "seen by 2 frames" in fewer.stdout
     (tmp_path / "out/summary.json").write_text("[]")
     assert "out/summary.json: not a summary" in str(again("--classes", "floor, wall, lamp").exception)
 
