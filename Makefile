@@ -7,6 +7,7 @@
 #   make reproduce-table2 SCANNET=/data/scannet  the same on ScanNet
 #   make reproduce-table2 DATA=street            the same on procedural streets, in nuScenes' own layout
 #   make reproduce-table2 NUSCENES=/data/nuscenes  on nuScenes
+#   make reproduce-table1                        the same for the methods that HICL is compared with
 #   make reproduce-table2 SCENES=8 EPOCHS=2      in little, to see that it runs
 #   make … PYTHON=/path/to/python3.12            with that Python; UV=uv: installed by uv, which reads no pip settings
 #   make … TORCH_INDEX=URL                       PyTorch from that index, such as one with its CPU wheels
@@ -46,7 +47,7 @@ JOBS ?= 3
 endif
 
 .NOTPARALLEL:
-.PHONY: setup setup-test test lint docs lock upgrade-check benchmark teacher cache reproduce-table2 clean
+.PHONY: setup setup-test test lint docs lock upgrade-check benchmark teacher cache reproduce-table1 reproduce-table2 clean
 
 setup:
 	$(INSTALL) $(VENV) viz
@@ -87,6 +88,10 @@ endif
 reproduce-table2: cache
 	$(HICL) report labels --cache $(CACHE) --split val --json $(RESULTS)/labels.json --picture $(RESULTS)/labels.png
 	$(HICL) table2 --cache $(CACHE) --out $(RESULTS) --preset $(PRESET) --seeds $(SEEDS) --jobs $(JOBS) \
+		$(if $(EPOCHS),--epochs $(EPOCHS))
+
+reproduce-table1: cache
+	$(HICL) table1 --cache $(CACHE) --out $(RESULTS) --preset $(PRESET) --seeds $(SEEDS) --jobs $(JOBS) \
 		$(if $(EPOCHS),--epochs $(EPOCHS))
 
 benchmark: setup-test

@@ -6,6 +6,7 @@ process meets them. A cache at a URL is read through `mirror.py`, in the same wa
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
     from hicl.cache.mirror import MirroredGroup
 
 
+class Known(set[int]):
+    """Arrays whose values were looked at, by a hash. bytes: all that was read of the disk so far, packed as it is."""
+
+    bytes = 0
+
+
 class Group:
     """Arrays in a folder: a scene's, or the text's.
 
@@ -47,7 +54,7 @@ class Group:
         path: Path,
         specs: dict[str, ArraySpec],
         sizes: dict[str, int],
-        seen: set,
+        seen: Known,
         mirror: "MirroredGroup | None" = None,
         item: storage.Item | None = None,
         shapes: dict[str, tuple[int, ...]] | None = None,
@@ -91,7 +98,17 @@ class Group:
         if key not in self._seen:
             assert_values(name, array, self.read, self._sizes, str(self.path))
             self._seen.add(key)
+        self._seen.bytes += self._stored(name)
         return array
+
+    def _stored(self, name: str) -> int:
+        """Bytes of an array's file; of a group's the part of one scene."""
+        chunk = storage.files_of(self._specs[name], self._item is not None)[1]
+        try:
+            size = os.stat(f"{self.path}/{chunk}").st_size  # pathlib takes longer
+        except FileNotFoundError:  # an array without rows
+            return 0
+        return size // self._item.of if self._item else size
 
 
 class SceneReader(Group):
@@ -107,7 +124,7 @@ class SceneReader(Group):
         path: Path,
         scene_id: str | None = None,
         root: dict[str, Any] | None = None,
-        seen: set | None = None,
+        seen: Known | None = None,
         mirror: "MirroredGroup | None" = None,
         attributes: dict | None = None,
         item: storage.Item | None = None,
@@ -124,7 +141,7 @@ class SceneReader(Group):
             sizes["T"] = len(root["truth_classes"] or root["classes"])
             if self.attributes["stages"]["text"] == root["text_fingerprint"]:  # else its labels are of other classes
                 sizes["C"] = len(root["classes"])
-        super().__init__(path, SCENE_ARRAYS, sizes, set() if seen is None else seen, mirror, item, shapes)
+        super().__init__(path, SCENE_ARRAYS, sizes, Known() if seen is None else seen, mirror, item, shapes)
 
     @property
     def fingerprint(self) -> str:
@@ -155,8 +172,13 @@ class CacheReader:
         self.teacher: dict | None = self.root["teacher"]
         self.truth_classes: tuple[str, ...] = tuple(self.root["truth_classes"])
         self.fingerprint: str = self.root["text_fingerprint"]
-        self._seen: set = set()
+        self._seen = Known()
         self._groups: dict[str, tuple[bytes, dict, dict]] = {}
+
+    @property
+    def bytes_read(self) -> int:
+        """What was read so far of arrays, as they are packed."""
+        return self._seen.bytes
 
     def _place(self, name: str) -> "tuple[Path, MirroredGroup | None] | None":
         """(folder of a group on this machine's disk, what fetches its arrays there), or None if it isn't there."""

@@ -29,9 +29,10 @@ def iou(matrix: np.ndarray, lidarseg: bool = False) -> np.ndarray:
     return np.divide(hit, union, out=np.full(n, np.nan), where=(union if lidarseg else matrix.sum(axis=1)) > 0)
 
 
-def scores(matrix: np.ndarray) -> dict:
-    """accuracy, miou (over the classes in the truth) and iou (one a class, None where not in the truth), in percent."""
-    each, total = iou(matrix), matrix.sum()
+def scores(matrix: np.ndarray, lidarseg: bool = False) -> dict:
+    """accuracy, miou (over the classes in the truth) and iou (one a class, None where not in the truth), in percent;
+    lidarseg: as of `iou`."""
+    each, total = iou(matrix, lidarseg), matrix.sum()
     hit = np.trace(matrix[:, : len(matrix)])
     return {
         "accuracy": float(100 * hit / total) if total else None,

@@ -48,7 +48,7 @@ EXPERIMENTS = {
 }
 
 # What a network may learn from: its name, and its file in train/objectives/.
-OBJECTIVES = {"hicl": "table2", "ppkt": "ppkt"}
+OBJECTIVES = {"hicl": "table2", "ppkt": "ppkt", "openscene": "openscene", "clip2scene": "clip2scene"}
 
 
 @dataclass(frozen=True)

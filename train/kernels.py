@@ -217,41 +217,6 @@ def token_labels(histogram: np.ndarray, set_id: np.ndarray, tokens: np.ndarray) 
     return np.where(own != NO_LABEL, own, majority_labels(of_set[set_id[tokens]]))
 
 
-@kernel
-def add_features(codes, scale, size, pixel, row, sums):
-    """Adds the teacher's feature at each pixel of a view to its row of sums f4 [R, d]; whether all lay in the image.
-
-    codes i1 [h, w, d], scale f4 [h, w]: the view's patches. size i4 [2]: its height and width. pixel u2 [P, 2], row i8
-    [P]. A feature is interpolated between the centres of the four patches around a pixel's, then made one of unit
-    length.
-    """
-    h, w, d = codes.shape
-    own = np.empty(d, np.float32)
-    for p in range(len(pixel)):
-        y, x = pixel[p, 0], pixel[p, 1]
-        if y >= size[0] or x >= size[1]:
-            return False
-        down = min(max((y + 0.5) * h / size[0] - 0.5, 0.0), h - 1.0)
-        right = min(max((x + 0.5) * w / size[1] - 0.5, 0.0), w - 1.0)
-        i, j = np.int64(down), np.int64(right)
-        i1, j1 = min(i + 1, h - 1), min(j + 1, w - 1)
-        down, right = down - i, right - j
-        a = np.float32((1 - down) * (1 - right) * scale[i, j])
-        b = np.float32((1 - down) * right * scale[i, j1])
-        c = np.float32(down * (1 - right) * scale[i1, j])
-        e = np.float32(down * right * scale[i1, j1])
-        f00, f01, f10, f11 = codes[i, j], codes[i, j1], codes[i1, j], codes[i1, j1]
-        length = np.float32(0)
-        for k in range(d):
-            own[k] = a * f00[k] + b * f01[k] + c * f10[k] + e * f11[k]
-            length += own[k] * own[k]
-        if length > 0:
-            into, unit = sums[row[p]], np.float32(1 / np.sqrt(length))
-            for k in range(d):
-                into[k] += own[k] * unit
-    return True
-
-
 def grid_shape(coords: np.ndarray) -> list[int]:
     """Extent (x, y, z) of a sparse tensor that holds the voxel coordinates [V, 3].
 
@@ -272,8 +237,4 @@ def warm_up() -> None:
     indptr, point, label = read
     histogram = label_histogram(indptr, np.zeros(1, np.int64), point, label, voxel, 1, 1)
     token_labels(histogram, one, one)
-    codes, scale, size = np.zeros((1, 1, 1), np.int8), np.zeros((1, 1), np.float32), np.ones(2, np.int32)
-    for array in (codes, scale, size):
-        array.flags.writeable = False
-    add_features(codes, scale, size, np.zeros((1, 2), np.uint16), np.zeros(1, np.int64), np.zeros((1, 1), np.float32))
     products.warm_up()

@@ -20,7 +20,7 @@ from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.processes import compiling
-from hicl.train import kernels
+from hicl.train import fused, kernels
 from hicl.train.augment import augment
 from hicl.train.config import FEATURES, HeadConfig, StreamConfig
 from hicl.train.kernels import (
@@ -144,7 +144,7 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         HiclError: the scene changed since the run began, holds no labelled pair, or is damaged.
     """
     parts = [_sample(cache, source, epoch, number) for number in numbers]
-    start, views = np.cumsum([0, *(len(p["coords"]) for p in parts)]), [p["views"] for p in parts]
+    start, shown = np.cumsum([0, *(len(p["coords"]) for p in parts)]), [p["shown"] for p in parts]
     coords = np.concatenate([np.insert(p["coords"], 0, i, axis=1) for i, p in enumerate(parts)])
     return Batch(
         scenes=[source.scenes[number] for number in numbers],
@@ -160,8 +160,8 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         voxels=[len(p["coords"]) for p in parts],
         grid=grid_shape(coords[:, 1:]),
         points=sum(p["points"] for p in parts),
-        views=views,
-        taught=joined([p["taught"] for p in parts], start[:-1], views) if source.needs.rows else None,
+        views=[p["views"] for p in parts],
+        taught=joined([p["taught"] for p in parts], start[:-1], shown) if source.needs.rows else None,
     )
 
 
@@ -206,7 +206,8 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         token_label = token_labels(histogram, sets[representative], tokens)
     else:
         token_label = majority_labels(histogram[tokens])
-    taught = teach(scene, needs, views, point, sets, voxel_of_point, row_rng) if needs.rows else None
+    shown = seen if needs.every_view else views
+    taught = teach(scene, needs, shown, point, sets, voxel_of_point, row_rng) if needs.rows else None
     _unchanged(cache, source, number)
     return {
         "coords": coords,
@@ -219,6 +220,7 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
         "points": len(xyz),
         "views": views.tolist(),
         "taught": taught,
+        "shown": shown.tolist(),
     }
 
 
@@ -275,6 +277,8 @@ def batches(source: Source, steps: list[tuple[int, list[int]]], first: int = 0, 
     """
     with compiling(kernels):
         warm_up()
+        if source.needs.rows:
+            fused.warm_up()
     workers = min(source.config.workers, max(0, len(steps) - first))
     options: dict[str, Any] = {}
     if workers:

@@ -13,7 +13,7 @@ import torch
 
 from hicl.cache.reader import SceneReader
 from hicl.errors import HiclError
-from hicl.train.kernels import add_features
+from hicl.train.fused import owned_sums
 
 T = TypeVar("T")
 Rows = Literal["", "pairs", "sets", "views", "patches", "voxels"]
@@ -25,13 +25,14 @@ class Needs:
 
     labels: of the pairs, "raw" or "refined"; "": none. said: what the images say of each set.
     rows: what the teacher's features are averaged over; "": they aren't read. most: at most so many rows a scene, drawn
-    at random; 0: all.
+    at random; 0: all. every_view: of all views of the scene, and not of the step's alone.
     """
 
     labels: Literal["", "raw", "refined"] = ""
     said: bool = False
     rows: Rows = ""
     most: int = 0
+    every_view: bool = False
 
     @property
     def pairs(self) -> bool:
@@ -99,7 +100,7 @@ def teach(
             voxel_of_point: [N] int.
 
     Raises:
-        HiclError: as the cache's reader; a pixel outside its image.
+        HiclError: as the cache's reader.
     """
     names = ("pairs/indptr", "pairs/pixel", "views/size", "features/grid", "features/scale")
     indptr, pixel, size, grid, scale = (scene.read(name) for name in names)
@@ -107,7 +108,7 @@ def teach(
     kept = [pairs[point[pairs] >= 0] for pairs in kept]
     view = np.repeat(np.arange(len(views)), [len(pairs) for pairs in kept])
     pairs = np.concatenate([np.empty(0, np.int64), *kept])
-    voxel, (_, h, w, d) = voxel_of_point[point[pairs]].astype(np.int64), grid.shape
+    voxel, (_, h, w, _) = voxel_of_point[point[pairs]].astype(np.int64), grid.shape
     if needs.rows == "pairs":
         key = np.arange(len(pairs))
     elif needs.rows == "sets":
@@ -126,11 +127,8 @@ def teach(
         number[drawn] = np.arange(len(drawn))
         row, count = number[row], count[drawn]
         pairs, voxel, view, row = (array[row >= 0] for array in (pairs, voxel, view, row))
-    sums, start = np.zeros((len(count), d), np.float32), np.searchsorted(view, np.arange(len(views) + 1))
-    for place, own in enumerate(views):
-        part = slice(*start[place : place + 2])
-        if not add_features(grid[own], scale[own], size[own], pixel[pairs[part]], row[part], sums):
-            raise HiclError(f"{scene.path}: pairs/pixel lies outside its view; preprocess it again")
+    shown = np.asarray(views, np.int32)[view]
+    sums = owned_sums(grid, scale, size, shown, pixel[pairs], row, len(count), unit=True)
     view_of_row = np.full(len(count), -1)
     if needs.rows != "voxels":
         view_of_row[row] = view

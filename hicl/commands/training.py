@@ -185,3 +185,33 @@ def table2(
     typer.echo(ablation.markdown(results))
     typer.echo(f"written: {out / 'table2.json'}")
     typer.echo(following.evaluate(cache, out / "runs" / f"{experiments[-1]}-seed0"))
+
+
+def table1(
+    cache: Cache,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Gets runs/, table1.json and table1.md.")] = Path("results"),
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method, with seeds 0, 1, …")] = 1,
+    preset: Preset = None,
+    config: File = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    row: Annotated[list[str] | None, typer.Option(help="Only this row; repeat for more. [default: all]")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    device: Device = "auto",
+    settings: Settings = None,
+) -> None:
+    """Train and score the methods of Table 1 side by side, HICL's and the others'; finished runs are kept, those of
+    `hicl table2` too, stopped ones continued."""
+    from hicl.commands import following
+    from hicl.train import config as configs
+    from hicl.train import table1
+    from hicl.train.rivals import ROWS
+
+    options = _overrides(settings, schedule__epochs=epochs, schedule__batch=batch)
+    settled = configs.load(_suited(preset, cache), config, options)
+    wanted = [chosen("--row", name, *ROWS) for name in row or ROWS]
+    rows = tuple(name for name in ROWS if name in wanted)
+    results = table1.table1(cache, settled, out, list(range(seeds)), rows, jobs, device, typer.echo)
+    typer.echo(table1.markdown(results))
+    typer.echo(f"written: {out / 'table1.json'}")
+    typer.echo(following.command("report", "labels", "--cache", cache, "--split", "val"))

@@ -117,11 +117,13 @@ def make_cache(
     classes: tuple[str, ...] = CLASSES,
     dataset: str = "synthetic",
     teacher: dict | None = None,
+    truth_classes: tuple[str, ...] = (),
     **kwargs,
 ) -> Path:
     """A cache of `train` + `val` rooms; `edit(name, arrays)` may change a scene's arrays before they are written."""
+    about = {"truth_classes": list(truth_classes)} | ({} if teacher is None else {"teacher": teacher})
     with CacheWriter(path, dataset) as writer:
-        writer.set_text(classes, text_embedding(width), "text-1", {} if teacher is None else {"teacher": teacher})
+        writer.set_text(classes, text_embedding(width), "text-1", about)
         touched = {}
         for i in range(train + val):
             split = "train" if i < train else "val"

@@ -23,6 +23,17 @@ def token_cross_entropy(logits_TC: torch.Tensor, label_T: torch.Tensor) -> Term:
     return total, (label_T != NO_LABEL).sum().to(logits_TC.dtype)
 
 
+def pair_distance(student_Rd: torch.Tensor, teacher_Rd: torch.Tensor, pairs_R: torch.Tensor) -> Term:
+    """1 - cosine of each pair: sum and count.
+
+    Pairs come in rows that share a student's feature, of any length: student [R, d]. teacher [R, d]: the mean over a
+    row's pairs of their features of unit length, which is all that the sum of the cosines depends on. pairs [R]: their
+    number.
+    """
+    along = (F.normalize(student_Rd, dim=1) * teacher_Rd).sum(dim=1)
+    return (pairs_R * (1 - along)).sum(), pairs_R.sum()
+
+
 def feedback_divergence(student: torch.Tensor, teacher: torch.Tensor, config: LossConfig, text: torch.Tensor) -> Term:
     """L_kl (Eq. 8) between f (student) and f̂ (teacher, detached: else it can collapse onto the student).
 

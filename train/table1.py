@@ -1,0 +1,246 @@
+"""Table 1: the methods side by side, on one cache, with one network and as many steps, and the paper's column."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hicl import metrics
+from hicl.cache.opening import open_cache
+from hicl.cache.reader import CacheReader
+from hicl.errors import HiclError
+from hicl.files import locked
+from hicl.read import read_json
+from hicl.train import checkpoint, runs, stream
+from hicl.train.config import OBJECTIVES, Config
+from hicl.train.log import minutes
+from hicl.train.objectives import kind
+from hicl.train.rivals import LABELS, ROWS, answer, seen_points
+from hicl.train.runs import over_seeds, papers, with_spread
+
+if TYPE_CHECKING:  # which brings spconv along
+    from hicl.train.inference import Model
+
+PARTS = "seen", "all"  # of the points: those that an image shows, and all
+_SCORES = "table1-scores.json"
+_SCENES_TO_WEIGH = 64  # whose bytes are counted
+
+
+def table1(
+    cache_path: str | Path,
+    config: Config,
+    out: Path,
+    seeds: list[int],
+    rows: tuple[str, ...] = tuple(ROWS),
+    jobs: int = 1,
+    device: str = "auto",
+    say: Callable[[str], None] = lambda _: None,
+) -> dict:
+    """Train and score every method with every seed; finished runs are kept, stopped ones continued.
+
+    Args:
+        cache_path: a cache with the splits "train" and "val" and true labels for "val".
+        config: shared by all runs but for objective, experiment and seed.
+        out: gets `runs/<name>-seed<n>/`, which `hicl table2` shares, `table1.json` and `table1.md`; they grow with each
+            run that ends.
+        rows: of `ROWS`. jobs: runs at the same time. say: told of every run that is done.
+
+    Returns:
+        What `table1.json` holds: {"rows": {"maskclip": {"seen": {"miou": [one a seed, percent], …}, "all": …, …}}, …}.
+
+    Raises:
+        HiclError: as `train` and `evaluate`; a finished run in `out` had other settings; another process writes there.
+    """
+    out, cache = Path(out), open_cache(cache_path)
+    _assert_scored(cache)
+    names = [name for name in dict.fromkeys(ROWS[row].run for row in rows) if name != LABELS]
+    tasks = []
+    for seed in seeds:
+        for name in reversed(names):  # the longest first, so that the last one to be waited for is short
+            wanted = settings_of(config, name, seed)
+            tasks.append(runs.Task(cache_path, wanted, out / "runs" / f"{name}-seed{seed}", device, jobs == 1))
+            runs.assert_same(tasks[-1])
+    data = stream.split_fingerprint(cache, "val")
+    with locked(out):
+        if any(ROWS[row].run == LABELS for row in rows) and not _is_scored(out, data, LABELS):
+            _save(out, _score(cache, LABELS))
+        results = _collect(out, cache, config, seeds, rows)
+        for _, line in runs.each_done("table 1", tasks, _one, jobs, runs.n_steps(cache, config)):
+            say(line)
+            results = _collect(out, cache, config, seeds, rows)
+            _write(out, results)
+        _write(out, results)
+    return results
+
+
+def _write(out: Path, results: dict) -> None:
+    checkpoint.replace_text(out / "table1.json", json.dumps(results, indent=1) + "\n")
+    checkpoint.replace_text(out / "table1.md", markdown(results))
+
+
+def settings_of(config: Config, name: str, seed: int) -> Config:
+    """Of the run that is called by this name: an objective's, or an experiment's."""
+    if name in OBJECTIVES:
+        return replace(config, objective=name, seed=seed)
+    return replace(config, objective="hicl", experiment=name, seed=seed)
+
+
+def _assert_scored(cache: CacheReader) -> None:
+    cache.scene_ids("val")
+    if cache.truth_classes and tuple(cache.truth_classes) != tuple(cache.classes):
+        raise HiclError(f"{cache.path}: its true labels are of other classes, so there is nothing to score against")
+
+
+def _one(task: runs.Task) -> str:
+    from hicl.train import distributed, inference
+
+    runs.train(task)
+    cache, name = open_cache(task.cache), task.config.name
+    if not _is_scored(task.run, stream.split_fingerprint(cache, "val"), name):
+        model = inference.load(task.run, distributed.start(task.device).device)
+        about = {"bytes": _bytes_a_scene(task), "parameters": sum(p.numel() for p in model.net.parameters())}
+        _save(task.run, about | _score(cache, name, model))
+    own = next(row for row in ROWS.values() if row.run == name)
+    found = _load(task.run)["rows"][own.answer]
+    return f"{task.run.name}: mIoU {found['all']['miou']:.2f}, {minutes(task.run):.1f} minutes of training"
+
+
+def _bytes_a_scene(task: runs.Task) -> float:
+    """What an epoch of a run reads of the cache, a scene."""
+    cache, config = open_cache(task.cache), task.config
+    source = stream.make_source(cache, kind(config).needs(config), config.heads, config.seed, config.stream)
+    numbers = range(min(len(source.scenes), _SCENES_TO_WEIGH))
+    for number in numbers:
+        stream.make_batch(cache, source, 0, [number])
+    return cache.bytes_read / len(numbers)
+
+
+def _score(cache: CacheReader, name: str, model: "Model | None" = None) -> dict:
+    """How each row that a run answers scores in percent, of seen points alone and of all, by the name of its answer.
+
+    bytes: what an answer of the cache alone reads, a scene, by the same name.
+    """
+    answers = dict.fromkeys(row.answer for row in ROWS.values() if row.run == name)
+    n, n_scenes = len(cache.classes), 0
+    counted = {(how, part): np.zeros((n, n + 1), np.int64) for how in answers for part in PARTS}
+    read = dict.fromkeys(answers, 0)
+    for scene_id in cache.scene_ids("val"):
+        scene = cache.scene(scene_id)
+        if not scene.has("points/label"):
+            continue
+        truth, seen = scene.read("points/label"), seen_points(scene)
+        own = scene.read("points/sweep") == 0 if scene.has("points/sweep") else np.ones(len(truth), bool)
+        for how in answers:
+            before = cache.bytes_read
+            label = answer(how, scene, cache.text, model)
+            read[how] += cache.bytes_read - before
+            for part, points in zip(PARTS, (own & seen, own), strict=True):
+                counted[how, part] += metrics.confusion(truth[points], label[points], n)
+        n_scenes += 1
+    if not any(matrix.any() for matrix in counted.values()):
+        raise HiclError(f"{cache.path}: no scene of split 'val' has true labels, so there is no mIoU")
+    lidarseg = cache.dataset == "nuscenes"
+    return {
+        "data": stream.split_fingerprint(cache, "val"),
+        "rows": {
+            how: {part: metrics.scores(counted[how, part], lidarseg) for part in PARTS}
+            | {"bytes": read[how] / n_scenes}
+            for how in answers
+        },
+    }
+
+
+def _save(folder: Path, scores: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.replace_text(folder / _SCORES, json.dumps(scores, indent=1) + "\n")
+
+
+def _load(folder: Path) -> dict:
+    found = read_json(folder / _SCORES)
+    if not isinstance(found, dict) or not {"data", "rows"} <= set(found) or not isinstance(found["rows"], dict):
+        raise HiclError(f"{folder / _SCORES}: not what `hicl table1` writes; delete it and run it again")
+    return found
+
+
+def _is_scored(folder: Path, data: str, name: str) -> bool:
+    """Whether a run is finished and all its rows are scored, on the very data that this is the fingerprint of."""
+    try:
+        found = _load(folder)
+    except FileNotFoundError:
+        return False
+    answers = {row.answer for row in ROWS.values() if row.run == name}
+    finished = name == LABELS or checkpoint.has_model(folder)
+    return finished and found["data"] == data and answers <= set(found["rows"])
+
+
+def _collect(out: Path, cache: CacheReader, config: Config, seeds: list[int], names: tuple[str, ...]) -> dict:
+    data, table, missing = stream.split_fingerprint(cache, "val"), {}, []
+    for name in names:
+        row = ROWS[name]
+        folders = [out] if row.run == LABELS else [out / "runs" / f"{row.run}-seed{seed}" for seed in seeds]
+        ended = [folder for folder in folders if _is_scored(folder, data, row.run)]
+        missing += [f"{name} of {folder.name}" for folder in folders if folder not in ended]
+        found = [_load(folder) for folder in ended]
+        trained = row.run != LABELS
+        table[name] = {
+            "title": row.title,
+            "paper": row.paper_nuscenes if papers(cache.dataset) == "nuScenes" else row.paper,
+            "cited": row.cited,
+            "differs": row.differs,
+            "saw": row.saw,
+            "minutes": [minutes(folder) for folder in ended] if trained else [],
+            "parameters": found[0]["parameters"] if found and trained else 0,
+            "bytes": found[0]["bytes"]
+            if found and trained
+            else found[0]["rows"][row.answer]["bytes"]
+            if found
+            else None,
+        }
+        for part in PARTS:
+            miou = [scores["rows"][row.answer][part]["miou"] for scores in found]
+            table[name][part] = {"miou": miou} | over_seeds(miou)
+    return {
+        "rows": table,
+        "seeds": seeds,
+        "dataset": cache.dataset,
+        "preset": config.preset,
+        "steps": runs.n_steps(cache, config),
+        "network": f"{config.model.network}, voxels of {config.stream.voxel_size} m",
+    } | ({"missing": missing} if missing else {})
+
+
+def markdown(results: dict) -> str:
+    """Table 1 as Markdown: the paper's column beside ours, and below it what each row is."""
+    n, data = len(results["seeds"]), papers(results["dataset"])
+    what = f"mean of {n} seeds ± standard deviation" if n > 1 else f"seed {results['seeds'][0]}"
+    lines = [
+        f"Ours: {results['dataset']}, preset `{results['preset']}`, {what}; mIoU in percent, of the points that an"
+        f" image shows and of all. One cache, one network ({results['network']}), {results['steps']} steps where there"
+        f" is training. Paper: {data} val. Read: of the cache, packed, a scene and epoch; parameters: at inference.",
+        "",
+        "| method | paper | seen | all | training, minutes | parameters, M | read, MB |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    if "missing" in results:
+        lines.insert(0, f"Not all runs have ended; missing: {', '.join(results['missing'])}.\n")
+    notes = []
+    for row in results["rows"].values():
+        paper = "" if row["paper"] is None else f"{row['paper']:.1f}"
+        said = [
+            f"the paper's figure: {row['cited']}" * bool(row["cited"]),
+            f"otherwise than published: {row['differs']}" * bool(row["differs"]),
+            f"its teacher has seen {row['saw']}" * bool(row["saw"]),
+        ]
+        if any(said):
+            notes.append(f"- {row['title']}: {'; '.join(filter(None, said))}.")
+        if row["all"]["mean"] is None:
+            lines.append(f"| {row['title']} | {paper} | missing | | | | |")
+            continue
+        time = f"{np.mean(row['minutes']):.1f}" if row["minutes"] else ""
+        size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else ""
+        cells = [with_spread(row["seen"]), with_spread(row["all"]), time, size, f"{row['bytes'] / 1e6:.2f}"]
+        lines.append(f"| {row['title']} | {paper} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *notes, ""])
