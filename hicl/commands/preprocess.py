@@ -194,7 +194,9 @@ def check(
 
 
 def report_labels(
-    cache: Cache,
+    cache: Annotated[str | None, typer.Option(help="A cache, of which all is told.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Set the caches that follow side by side.")] = False,
+    caches: Annotated[list[str] | None, typer.Argument(help="Caches to compare.", show_default=False)] = None,
     split: Annotated[str | None, typer.Option(help="Only scenes of this split. [default: all]")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file as well.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write a picture of one room to this PNG.")] = None,
@@ -203,10 +205,19 @@ def report_labels(
         Path | None, typer.Option(help="The key frames' root, to draw over their images. [default: no images]")
     ] = None,
 ) -> None:
-    """Accuracy and mIoU of the pseudo-labels, raw and voted, and what the sets could reach."""
-    from hicl.pipeline import report
+    """Accuracy and mIoU of the pseudo-labels, raw and voted, and what the sets could reach. With --compare, how far
+    labels agree between views and within sets, which needs no ground truth: what to choose a read-out by."""
+    from hicl.errors import HiclError
+    from hicl.pipeline import comparison, report
 
-    typer.echo(report.labels(cache, split, json_file, picture, scene, root))
+    if compare != bool(caches) or (cache is None) != compare:
+        raise HiclError("give --cache CACHE, or --compare CACHE CACHE …")
+    if compare and (picture or scene or root):
+        raise HiclError("--compare: makes no picture; leave --picture, --scene and --root out")
+    if cache is not None:
+        typer.echo(report.labels(cache, split, json_file, picture, scene, root))
+    else:
+        typer.echo(comparison.compare(list(caches or []), split, json_file))
     for path in filter(None, (json_file, picture)):
         typer.echo(f"written: {path}")
 
