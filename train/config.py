@@ -48,7 +48,18 @@ EXPERIMENTS = {
 }
 
 # What a network may learn from: its name, and its file in train/objectives/.
-OBJECTIVES = {"hicl": "table2", "ppkt": "ppkt", "openscene": "openscene", "clip2scene": "clip2scene"}
+OBJECTIVES = {
+    "hicl": "table2",
+    "openscene": "openscene",
+    "clip2scene": "clip2scene",
+    "ppkt": "ppkt",
+    "slidr": "slidr",
+    "simipu": "simipu",
+    "lground": "lground",
+    "concepts": "concepts",
+    "pointmcd": "pointmcd",
+    "pointcontrast": "pointcontrast",
+}
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import torch
 from hicl.errors import HiclError
 from hicl.processes import keep_freed_memory
 from hicl.train import checkpoint, network
+from hicl.train.batch import Batch
 from hicl.train.config import Config
 from hicl.train.distributed import Group
 from hicl.train.objectives import Inputs, kind
-from hicl.train.stream import Batch
 
 
 class Learner:

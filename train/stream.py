@@ -20,8 +20,9 @@ from hicl.cache.reader import CacheReader, SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.processes import compiling
-from hicl.train import fused, kernels
+from hicl.train import fused, kernels, twins
 from hicl.train.augment import augment
+from hicl.train.batch import Batch
 from hicl.train.config import FEATURES, HeadConfig, StreamConfig
 from hicl.train.kernels import (
     grid_shape,
@@ -33,47 +34,8 @@ from hicl.train.kernels import (
     warm_up,
 )
 from hicl.train.pooling import image_labels
-from hicl.train.taught import Needs, Taught, each_tensor, joined, teach
+from hicl.train.taught import Needs, joined, teach
 from hicl.train.tokens import sample_tokens
-
-
-@dataclass
-class Batch:
-    """Some scenes' voxels and what their pairs say. V voxels, B scenes, M tokens a scene, C classes.
-
-    coords [V, 4] int32: scene, x, y, z. features [V, c] float32. histogram [V, C] int32: pairs of each class. sets [V]
-    int32: the set of each voxel, counted in its scene. tokens [B, M] int64: rows of the sampled voxels. token_label
-    [B, M] int64, 255 = none. said [S, C] float32: what the images say of each set (`pooling.image_labels`); the scenes'
-    sets one after another, `first_set` [B] int64 being the first of each. Labels and said are all 0 where the objective
-    has no use for them. voxels: number of each scene. grid: extent of the sparse tensor. points: number of points
-    behind the voxels. views: chosen of each scene. taught: the teacher's features, where they are asked for.
-    """
-
-    scenes: list[str]
-    epoch: int
-    coords: torch.Tensor
-    features: torch.Tensor
-    histogram: torch.Tensor
-    sets: torch.Tensor
-    tokens: torch.Tensor
-    token_label: torch.Tensor
-    said: torch.Tensor
-    first_set: torch.Tensor
-    voxels: list[int]
-    grid: list[int]
-    points: int
-    views: list[list[int]]
-    taught: Taught | None = None
-
-    def to(self, device: torch.device) -> "Batch":
-        """The batch with its tensors on `device`."""
-        if device.type == "cpu":
-            return self
-        return each_tensor(self, lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> "Batch":
-        """The batch in memory that a GPU reads directly; the DataLoader calls it."""
-        return each_tensor(self, torch.Tensor.pin_memory)
 
 
 @dataclass(frozen=True)
@@ -143,11 +105,12 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
     Raises:
         HiclError: the scene changed since the run began, holds no labelled pair, or is damaged.
     """
-    parts = [_sample(cache, source, epoch, number) for number in numbers]
+    matches, halves = source.needs.matches, (1, 2) if source.needs.matches else (0,)
+    parts = [_sample(cache, source, epoch, number, half) for number in numbers for half in halves]
     start, shown = np.cumsum([0, *(len(p["coords"]) for p in parts)]), [p["shown"] for p in parts]
     coords = np.concatenate([np.insert(p["coords"], 0, i, axis=1) for i, p in enumerate(parts)])
     return Batch(
-        scenes=[source.scenes[number] for number in numbers],
+        scenes=[p["scene"] for p in parts],
         epoch=epoch,
         coords=torch.from_numpy(coords),
         features=torch.from_numpy(np.concatenate([p["features"] for p in parts])),
@@ -162,10 +125,23 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         points=sum(p["points"] for p in parts),
         views=[p["views"] for p in parts],
         taught=joined([p["taught"] for p in parts], start[:-1], shown) if source.needs.rows else None,
+        matches=_matches(parts, start, source, epoch) if matches else None,
     )
 
 
-def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict:
+def _matches(parts: list[dict], start: np.ndarray, source: Source, epoch: int) -> torch.Tensor:
+    """Of a scene's two halves, which follow each other."""
+    found = []
+    for i in range(0, len(parts), 2):
+        rng = np.random.default_rng([source.seed, epoch, zlib.crc32(parts[i]["scene"].encode()), 3])
+        both = parts[i : i + 2]
+        kept, voxels = (tuple(p[key] for p in both) for key in ("kept", "voxel_of_point"))
+        found.append(twins.matched(kept, voxels, source.needs.matches, rng) + start[i : i + 2])
+    return torch.from_numpy(np.concatenate(found))
+
+
+def _sample(cache: CacheReader, source: Source, epoch: int, number: int, half: int) -> dict:
+    """One scene, or of a scene that comes twice the first or second part."""
     name, config, needs = source.scenes[number], source.config, source.needs
     scene = _unchanged(cache, source, number)
     needs.assert_met(scene)
@@ -182,11 +158,16 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
     if needs.said:
         spread = scene.read("points/spread") if scene.has("points/spread") else None
         said = image_labels(scene.read("pairs/raw"), sets[point], sets, spread, len(cache.classes))
-    if scene.has("points/valid"):
-        xyz, values, sets, point = _valid_only(scene.read("points/valid"), xyz, values, sets, point)
 
     # The name and not the number: adding a scene to a cache leaves the others' samples as they were.
-    seeds = np.random.SeedSequence([source.seed, epoch, zlib.crc32(name.encode())]).spawn(4)
+    seed = [source.seed, epoch, zlib.crc32(name.encode())]
+    mask = scene.read("points/valid").astype(bool) if scene.has("points/valid") else np.ones(len(xyz), bool)
+    if half:
+        mask[mask] = twins.part(xyz[mask], half == 2, np.random.default_rng(seed))
+    kept = np.flatnonzero(mask)
+    if len(kept) < len(xyz):
+        xyz, values, sets, point = _only(kept, xyz, values, sets, point)
+    seeds = np.random.SeedSequence([*seed, half] if half else seed).spawn(4)
     view_rng, augment_rng, token_rng, row_rng = (np.random.default_rng(s) for s in seeds)
     seen = np.flatnonzero(np.diff(indptr))
     views = np.sort(view_rng.permutation(seen)[: config.views])
@@ -210,6 +191,9 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
     taught = teach(scene, needs, shown, point, sets, voxel_of_point, row_rng) if needs.rows else None
     _unchanged(cache, source, number)
     return {
+        "scene": name,
+        "kept": kept,
+        "voxel_of_point": voxel_of_point,
         "coords": coords,
         "features": voxel_features(features, representative, voxel_of_point, config.colour),
         "histogram": histogram,
@@ -224,12 +208,11 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int) -> dict
     }
 
 
-def _valid_only(
-    valid: np.ndarray, xyz: np.ndarray, values: np.ndarray, sets: np.ndarray, point: np.ndarray
+def _only(
+    kept: np.ndarray, xyz: np.ndarray, values: np.ndarray, sets: np.ndarray, point: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A scene's arrays without its invalid points; a pair of one of those gets the point -1, which nothing takes."""
-    kept = np.flatnonzero(valid)
-    number = np.full(len(valid), -1, np.int32)
+    """A scene's arrays with these points alone; a pair of another gets the point -1, which nothing takes."""
+    number = np.full(len(xyz), -1, np.int32)
     number[kept] = np.arange(len(kept))
     point = number[point]
     point.flags.writeable = False  # as the reader's, for which the kernels are compiled
@@ -291,6 +274,7 @@ def batches(source: Source, steps: list[tuple[int, list[int]]], first: int = 0, 
         num_workers=workers,
         worker_init_fn=_start_worker,
         pin_memory=pin,
+        generator=torch.Generator(),  # its own: an objective's draws go on after --resume as if nothing had been
         **options,
     )
     try:

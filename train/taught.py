@@ -4,9 +4,8 @@ Features are averaged over rows: single pairs, or the pairs of a set in an image
 array of a feature for each pair is ever made, so that memory grows with the rows alone.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from hicl.cache.reader import SceneReader
 from hicl.errors import HiclError
 from hicl.train.fused import owned_sums
 
-T = TypeVar("T")
 Rows = Literal["", "pairs", "sets", "views", "patches", "voxels"]
 
 
@@ -25,7 +23,8 @@ class Needs:
 
     labels: of the pairs, "raw" or "refined"; "": none. said: what the images say of each set.
     rows: what the teacher's features are averaged over; "": they aren't read. most: at most so many rows a scene, drawn
-    at random; 0: all. every_view: of all views of the scene, and not of the step's alone.
+    at random; 0: all. every_view: of all views of the scene, and not of the step's alone. matches: every scene comes
+    twice, as two overlapping parts moved differently, with at most so many voxels of same points; 0: as a whole.
     """
 
     labels: Literal["", "raw", "refined"] = ""
@@ -33,6 +32,7 @@ class Needs:
     rows: Rows = ""
     most: int = 0
     every_view: bool = False
+    matches: int = 0
 
     @property
     def pairs(self) -> bool:
@@ -70,18 +70,6 @@ class Taught:
         # Said, for else PyTorch warns that it doesn't check; `teach` makes no others.
         mean = torch.sparse_coo_tensor(self.entries, self.share, size, check_invariants=False)
         return torch.sparse.mm(mean, features_Vd)
-
-
-def each_tensor(holder: T, change: Callable[[torch.Tensor], torch.Tensor]) -> T:
-    """A dataclass with its tensors, and those of the `Taught` in it, changed."""
-    changed: dict[str, Any] = {}
-    for field in fields(holder):  # type: ignore[arg-type]
-        value = getattr(holder, field.name)
-        if isinstance(value, torch.Tensor):
-            changed[field.name] = change(value)
-        elif isinstance(value, Taught):
-            changed[field.name] = each_tensor(value, change)
-    return replace(holder, **changed)  # type: ignore[type-var]
 
 
 def teach(

@@ -11,7 +11,10 @@ from hicl.errors import HiclError
 from hicl.train import loop
 from hicl.train.config import OBJECTIVES, load
 from hicl.train.learner import Learner
-from hicl.train.objectives.ppkt import info_nce
+from hicl.train.objectives.concepts import CONCEPTS, CrossAttention, alignment
+from hicl.train.objectives.contrast import info_nce
+from hicl.train.objectives.lground import anchor_hinge, other_classes
+from hicl.train.objectives.pointmcd import descriptor_distance
 
 OTHERS = [name for name in OBJECTIVES if name != "hicl"]
 SETTINGS = TINY | {"schedule.epochs": 2, "schedule.batch": 2, "optim.save_every": 2, "contrast.rows": 64}
@@ -31,11 +34,9 @@ def _run(*arguments):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_every_objective_trains_resumes_and_is_evaluated(cache, tmp_path, monkeypatch, name):
-    flags = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
-    train = ("train", "--cache", cache, "--objective", name, "--out")
-    assert f"{name}, seed 0" in _run(*train, tmp_path / "straight", *flags)
-    done, step = [], Learner.step
+def test_every_objective_learns_and_resumes_to_the_same_weights(cache, tmp_path, monkeypatch, name):
+    config, done, step = load("miniature", None, SETTINGS | {"objective": name}), [], Learner.step
+    loop.train(cache, config, tmp_path / "straight")
 
     def killing(self, batch):
         if len(done) == 3:
@@ -45,18 +46,24 @@ def test_every_objective_trains_resumes_and_is_evaluated(cache, tmp_path, monkey
 
     monkeypatch.setattr(Learner, "step", killing)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(cache, load("miniature", None, SETTINGS | {"objective": name}), tmp_path / "killed")
+        loop.train(cache, config, tmp_path / "killed")
     monkeypatch.setattr(Learner, "step", step)
-    _run("train", "--cache", cache, "--resume", "--out", tmp_path / "killed")
+    loop.train(cache, config, tmp_path / "killed", resume=True)
     weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("straight", "killed")]
     assert weights[0] == weights[1]
-    assert "mIoU" in _run("evaluate", "--cache", cache, "--model", tmp_path / "straight")
+
+
+def test_an_objective_by_the_command_line(cache, tmp_path):
+    flags = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    said = _run("train", "--cache", cache, "--objective", "slidr", "--out", tmp_path / "run", *flags)
+    assert "slidr, seed 0" in said
+    assert "mIoU" in _run("evaluate", "--cache", cache, "--model", tmp_path / "run")
 
 
 def test_what_does_not_go_together_is_said(cache, tmp_path):
     with pytest.raises(HiclError, match="--exp V: the experiments are those of --objective hicl; leave one"):
         _run("train", "--cache", cache, "--objective", "ppkt", "--exp", "V")
-    with pytest.raises(HiclError, match="objective ppk: unknown; known are hicl, ppkt"):
+    with pytest.raises(HiclError, match="objective ppk: unknown; known are hicl, "):
         _run("train", "--cache", cache, "--objective", "ppk")
 
 
@@ -71,3 +78,57 @@ def test_info_nce_is_its_formula():
         expected -= cosine[i] / 0.07 - np.log(sum(np.exp(c / 0.07) for c in cosine))
     assert count == 5 and np.isclose(total.item(), expected)
     assert torch.autograd.gradcheck(lambda x: info_nce(x, torch.from_numpy(g), 0.07)[0], student)
+
+
+def _cosine(a, b):
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def test_the_hinge_to_anchors_is_its_formula():
+    rng = np.random.default_rng(1)
+    f, text = rng.normal(size=(6, 4)), rng.normal(size=(5, 4))
+    own, others = rng.integers(0, 5, 6), rng.integers(0, 5, (6, 3))
+    arguments = [torch.from_numpy(x) for x in (f, text, own, others)]
+    total, count = anchor_hinge(*arguments)
+    expected = 0.0
+    for i in range(6):
+        far = np.mean([1 - _cosine(f[i], text[k]) for k in others[i]])
+        expected += max(0, 1 - _cosine(f[i], text[own[i]])) + max(0, 0.6 - far)
+    assert count == 6 and np.isclose(total.item(), expected)
+    student = arguments[0].requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: anchor_hinge(x, *arguments[1:])[0], student)
+
+
+def test_negatives_are_all_other_classes_equally_often():
+    label = torch.arange(5).repeat(4000)
+    drawn = other_classes(label, 5)
+    assert (drawn != label[:, None]).all()
+    share = torch.bincount((label[:, None] * 5 + drawn).flatten(), minlength=25).view(5, 5) / 12000
+    assert torch.allclose(share, (torch.ones(5, 5) - torch.eye(5)) / 4, atol=0.03)
+    assert other_classes(torch.zeros(2, dtype=torch.int64), 1).tolist() == [[0] * 3] * 2
+
+
+def test_descriptors_differ_by_the_mean_over_channels():
+    a, b = np.random.default_rng(2).normal(size=(2, 3, 4))
+    student = torch.from_numpy(a).requires_grad_()
+    total, count = descriptor_distance(student, torch.from_numpy(b))
+    assert count == 3 and np.isclose(total.item(), sum(sum(abs(a[v] - b[v])) / 4 for v in range(3)))
+    assert torch.autograd.gradcheck(lambda x: descriptor_distance(x, torch.from_numpy(b))[0], student)
+
+
+def test_concepts_are_aligned_view_by_view():
+    rng, attend = np.random.default_rng(3), CrossAttention(4).double()
+    f, g = rng.normal(size=(2, 7, 4))
+    view = torch.tensor([0, 0, 0, 1, 1, 2, 2])
+    student = torch.from_numpy(f).requires_grad_()
+    total, count = alignment(attend, student, torch.from_numpy(g), view)
+    queries, scale, expected = attend.queries.detach().numpy(), attend.scale.item(), 0.0
+    for rows in ([0, 1, 2], [3, 4], [5, 6]):
+        for query in queries:
+            both = []
+            for side in (f, g):
+                weight = np.exp([scale * _cosine(query, side[p]) for p in rows])
+                both.append(sum(w * side[p] for w, p in zip(weight / weight.sum(), rows, strict=True)))
+            expected += 1 - _cosine(*both)
+    assert count == 3 * CONCEPTS and np.isclose(total.item(), expected)
+    assert torch.autograd.gradcheck(lambda x: alignment(attend, x, torch.from_numpy(g), view)[0], student)

@@ -10,7 +10,7 @@ from synthetic_rooms import add_features, make_cache
 
 from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
-from hicl.train import stream
+from hicl.train import stream, twins
 from hicl.train.config import HeadConfig, StreamConfig
 from hicl.train.kernels import voxelise
 from hicl.train.taught import Needs
@@ -103,3 +103,30 @@ def test_an_objective_without_pairs_reads_none(cache, monkeypatch):
     monkeypatch.setattr("hicl.cache.reader.Group.read", lambda self, name: names.add(name) or read(self, name))
     _batch(cache, Needs())
     assert names == {"points/xyz", "points/rgb", "sets/id"}
+
+
+def test_a_scene_that_comes_twice_is_matched_point_by_point(cache):
+    batch = _batch(cache, Needs(matches=30))
+    assert batch.scenes == ["train00", "train00", "train01", "train01"] and len(batch.matches) == 60
+    assert abs(batch.points / 600 - 2 / 1.7) < 0.02
+    first = np.cumsum([0, *batch.voxels])
+    for number in (0, 1):
+        own = batch.matches[30 * number : 30 * (number + 1)].numpy()
+        assert ((own >= first[2 * number : 2 * number + 2]) & (own < first[2 * number + 1 : 2 * number + 3])).all()
+        assert len(set(own[:, 0])) == 30
+        parts = [batch.coords[first[k] : first[k + 1], 1:].numpy() for k in (2 * number, 2 * number + 1)]
+        shift = own - first[2 * number : 2 * number + 2]
+        apart = parts[0][shift[:, 0]] - parts[1][shift[:, 1]]
+        assert np.ptp(apart, axis=0).max() <= 1  # the same place but for the corners the voxels are counted from
+
+
+def test_parts_overlap_by_three_tenths():
+    xyz = np.random.default_rng(0).uniform(-3, 4, (5000, 3)).astype(np.float32)
+    one, other = (twins.part(xyz, second, np.random.default_rng(7)) for second in (False, True))
+    assert (one | other).all() and abs((one & other).sum() / one.sum() - 0.3) < 0.01
+    kept, voxels = (np.flatnonzero(one), np.flatnonzero(other)), (np.flatnonzero(one) // 9, np.flatnonzero(other) // 4)
+    matches = twins.matched(kept, voxels, 10_000, np.random.default_rng(0))
+    expected = {}
+    for point in np.flatnonzero(one & other):
+        expected.setdefault(point // 9, set()).add(point // 4)
+    assert len(matches) == len(expected) and all(b in expected[a] for a, b in matches.tolist())

@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from hicl.train.batch import Batch
 from hicl.train.config import OBJECTIVES, Config
 from hicl.train.distributed import Group
-from hicl.train.stream import Batch
 from hicl.train.taught import Needs, Taught
 
 Term = tuple[torch.Tensor, torch.Tensor]
@@ -44,6 +44,12 @@ class Inputs:
         assert self.batch.taught is not None
         return self.batch.taught
 
+    @property
+    def matches(self) -> torch.Tensor:
+        """The voxels of a same point in two clouds, [n, 2], of an objective that asks for them."""
+        assert self.batch.matches is not None
+        return self.batch.matches
+
 
 class Objective(Protocol):
     heads: dict[str, nn.Module]
@@ -60,6 +66,20 @@ class Objective(Protocol):
     def stepped(self) -> None:
         """Called after each step of the optimisers."""
         ...
+
+
+class Added:
+    """What most objectives share: no heads unless they put some there, and terms that are added up as they are."""
+
+    def __init__(self) -> None:
+        self.heads: dict[str, nn.Module] = {}
+        self.kept: dict[str, nn.Module] = {}
+
+    def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(terms.values())).sum()
+
+    def stepped(self) -> None:
+        pass
 
 
 class Kind(Protocol):

@@ -10,45 +10,18 @@ so that what is learnt can be read by words. Pairs are told apart from those of 
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from hicl.train.config import Config
 from hicl.train.distributed import Group
-from hicl.train.objectives import Inputs, Term
+from hicl.train.objectives.contrast import Contrast, rows_of_a_scene
 from hicl.train.taught import Needs
 
 
 def needs(config: Config) -> Needs:
     """See `Kind`."""
-    return Needs(rows="pairs", most=-(-config.contrast.rows // config.schedule.batch))
+    return Needs(rows="pairs", most=rows_of_a_scene(config))
 
 
-def make(config: Config, net: nn.Module, text: torch.Tensor, group: Group) -> "Contrast":
+def make(config: Config, net: nn.Module, text: torch.Tensor, group: Group) -> Contrast:
     """See `Kind`."""
     return Contrast(config.contrast.temperature)
-
-
-def info_nce(student_Rd: torch.Tensor, teacher_Rd: torch.Tensor, temperature: float) -> Term:
-    """InfoNCE of rows against all rows of the other side, both made of unit length: sum and count."""
-    logits = F.normalize(student_Rd, dim=1) @ F.normalize(teacher_Rd, dim=1).T / temperature
-    own = torch.arange(len(logits), device=logits.device)
-    return F.cross_entropy(logits, own, reduction="sum"), logits.new_tensor(float(len(logits)))
-
-
-class Contrast:
-    """See `Objective`. Term: {nce}, of whatever rows the teacher's features are of."""
-
-    def __init__(self, temperature: float):
-        self.temperature = temperature
-        self.heads: dict[str, nn.Module] = {}
-        self.kept: dict[str, nn.Module] = {}
-
-    def terms(self, inputs: Inputs) -> dict[str, Term]:
-        taught = inputs.taught
-        return {"nce": info_nce(taught.pooled(inputs.features), taught.features, self.temperature)}
-
-    def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
-        return terms["nce"]
-
-    def stepped(self) -> None:
-        pass

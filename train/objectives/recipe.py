@@ -12,13 +12,13 @@ import dataclasses
 import torch
 from torch import nn
 
+from hicl.train.batch import Batch
 from hicl.train.config import Config, scaled
 from hicl.train.distributed import Group
 from hicl.train.objectives import Inputs, Term
 from hicl.train.objectives.hicl import Hicl
 from hicl.train.objectives.sets import match_divergence, pull_distance, set_means
 from hicl.train.pooling import DOUBT
-from hicl.train.stream import Batch
 
 
 class Recipe:
