@@ -23,8 +23,8 @@ COUNTS = {"points": "N", "frames": "F", "pairs": "P", "sets": "K"}  # in a scene
 class ArraySpec:
     """One array of a scene.
 
-    shape: a number, or a letter that has one value in a scene (N points, F frames, P pairs; h, w, d teacher grid; C
-    classes of the cache).
+    shape: a number, or a letter that has one value in a scene (N points, M triangles, F frames, P pairs; h, w, d
+    teacher grid; C classes of the cache).
     stage: the stage that writes it. codec: how Blosc packs it: what training reads, to unpack fast, the rest, to be
     small; None: stored as it is, so that a local reader maps the file into memory. In a group all is packed, such an
     array by `packed`. instead: of a required array, what it may be absent beside.
@@ -54,6 +54,7 @@ SCENE_ARRAYS = {
         ArraySpec("points/xyz", "<f4", ("N", 3), "points", codec=None),
         ArraySpec("points/rgb", "|u1", ("N", 3), "points", codec=None, instead="points/intensity"),
         ArraySpec("points/normal", "<f4", ("N", 3), "points", codec="zstd", instead="points/intensity"),
+        ArraySpec("points/face", "<i4", ("M", 3), "points", codec="zstd", required=False),
         ArraySpec("points/intensity", "|u1", ("N",), "points", codec="zstd", required=False),
         ArraySpec("points/sweep", "|u1", ("N",), "points", codec="lz4hc", required=False),
         ArraySpec("points/valid", "|u1", ("N",), "points", codec="lz4hc", required=False),
@@ -122,7 +123,7 @@ def assert_values(
     elif name == "pairs/indptr":
         if array[0] != 0 or array[-1] != sizes["P"] or (array[1:] < array[:-1]).any():
             raise HiclError(f"{what} doesn't rise from 0 to {sizes['P']}")
-    elif name == "pairs/point":
+    elif name in ("pairs/point", "points/face"):
         _in_range(array, 0, sizes["N"], what)
     elif name == "sets/id":
         _in_range(array, 0, sizes["N"], what)  # before a counter for each of them is asked for

@@ -98,7 +98,8 @@ def export(
 
         model = inference.load(run, checked_device(device))
     label, score = labels_of(cache, scene, Labels(labels, model, pool, ensemble))
-    cloud = Cloud(scene.read("points/xyz"), class_colors(cache.classes)[label], origin=scene.origin)
+    faces = scene.read("points/face") if scene.has("points/face") else None
+    cloud = Cloud(scene.read("points/xyz"), class_colors(cache.classes)[label], faces, scene.origin)
     told = [f"{out}: {len(label):,} points of {scene.id}, {(label != NO_LABEL).mean():.1%} with a class"]
     left_out = scene.attributes.get("left_out", 0)
     if left_out:

@@ -1,6 +1,7 @@
 """A clean cloud from posed RGB-D frames, for scenes that come without a mesh."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,25 +48,16 @@ def fuse_depth(
     passes take the lower quartile of the thickness from 12 to 1.5 mm, the points from 185,000 to 78,000, and `knn_sets`
     from 1,666 fragments to 463 sets. The price: what is smaller than four voxels is rounded off.
     """
-    grid, shared = _Grid(), (depth_camera, color_camera)
-    for color, depth, pose, *own in frames:
-        depth_camera, color_camera = next(filter(None, own), shared)
-        try:
-            pose = checked_pose(pose)
-        except FrameError:
-            continue
-        _check_size("colour image", color.shape[:2], color_camera)
-        _check_size("depth image", depth.shape, depth_camera)
-        depth = np.ascontiguousarray(depth, np.float32)
-        keep = kernels.sound(depth, NEAREST, max_depth, max_jump)
-        grid.reserve(int(np.count_nonzero(keep)))
+    grid = _Grid()
+    for view in usable(frames, depth_camera, color_camera, max_depth, max_jump):
+        grid.reserve(int(np.count_nonzero(view.keep)))
         kernels.integrate(
-            np.ascontiguousarray(color),
-            depth,
-            keep,
-            np.ascontiguousarray(pose),
-            pinhole(depth_camera),
-            pinhole(color_camera),
+            view.color,
+            view.depth,
+            view.keep,
+            view.pose,
+            view.depth_camera,
+            view.color_camera,
             float(voxel),
             grid.slots,
             grid.keys,
@@ -90,6 +82,37 @@ def fuse_depth(
         rgb=np.rint(mean[:, 3:6]).astype(np.uint8),
         sight=mean[:, 6:9].astype(np.float32),
     )
+
+
+class View(NamedTuple):
+    """A frame as kernels take it. keep: bool [h, w], the pixels that lie on a surface. Cameras: float64 [4] = fx, fy,
+    cx, cy."""
+
+    color: np.ndarray
+    depth: np.ndarray
+    keep: np.ndarray
+    pose: np.ndarray
+    depth_camera: np.ndarray
+    color_camera: np.ndarray
+
+
+def usable(
+    frames: Iterable[tuple], depth_camera: Camera, color_camera: Camera, max_depth: float, max_jump: float
+) -> Iterator[View]:
+    """Those of the frames that have a pose. Arguments and errors as of `fuse_depth`."""
+    shared = depth_camera, color_camera
+    for color, depth, pose, *own in frames:
+        depth_camera, color_camera = next(filter(None, own), shared)
+        try:
+            pose = checked_pose(pose)
+        except FrameError:
+            continue
+        _check_size("colour image", color.shape[:2], color_camera)
+        _check_size("depth image", depth.shape, depth_camera)
+        depth = np.ascontiguousarray(depth, np.float32)
+        keep = kernels.sound(depth, NEAREST, max_depth, max_jump)
+        cameras = pinhole(depth_camera), pinhole(color_camera)
+        yield View(np.ascontiguousarray(color), depth, keep, np.ascontiguousarray(pose), *cameras)
 
 
 def _check_size(what: str, size: tuple[int, ...], camera: Camera) -> None:

@@ -26,6 +26,8 @@ def make_points(points: Points) -> Arrays:
     arrays = {"points/xyz": points.xyz, "points/rgb": points.rgb, "points/normal": normal}
     if points.label is not None:
         arrays["points/label"] = points.label
+    if points.fused and points.faces is not None:
+        arrays["points/face"] = points.faces
     return arrays
 
 

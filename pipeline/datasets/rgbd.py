@@ -3,8 +3,8 @@
 ROOT is a capture, or a folder of them, or of folders of them; which there are, docs/own-scan.md and the files in
 `captures/` say. How depth, poses and axes are meant their formats say, unless `--depth-scale`, `--poses` or `--axes`.
 
-The `.ply` in the folder is the surface, else the cloud is fused from the depth frames. Ground truth, for the report
-only, is ScanNet's `*_vh_clean_2.labels.ply`, or the property `label` of the surface's vertices.
+The `.ply` in the folder is the surface, else a cloud or a mesh is fused from the depth frames (`--surface`). Ground
+truth, for the report only, is ScanNet's `*_vh_clean_2.labels.ply`, or the property `label` of the surface's vertices.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,6 +38,8 @@ def source(root: Path, settings: Settings) -> Source:
     truth = Truth(classes, settings.label_ids)
     said = Said(settings.depth_scale, settings.poses, settings.axes)
     scenes = find_scenes(root, settings.frame_step or 1, said, truth, notes.append)
+    fusing = Fusing(settings.surface, settings.voxel, settings.max_depth, settings.min_piece)
+    scenes = [replace(scene, fusing=fusing) for scene in scenes]
     for scene in scenes:
         notes += scene.notes()
     own = [(scene, settings.into_split) for scene in scenes]
@@ -53,6 +55,17 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class Fusing:
+    """How a surface is made of the frames where there is no .ply. voxel, max_depth: metres; min_piece: vertices, of a
+    mesh."""
+
+    surface: str = "cloud"
+    voxel: float = 0.02
+    max_depth: float = 4.0
+    min_piece: int = 100
+
+
+@dataclass(frozen=True)
 class RGBDScene(Scene):
     """A posed RGB-D folder. Picklable: files are opened where they are read. See `scene.Scene`."""
 
@@ -61,7 +74,7 @@ class RGBDScene(Scene):
     frame_step: int = 1
     said: Said = Said()
     truth: Truth = Truth()
-    voxel: float = 0.02  # metres; of the cloud that is fused where there is no .ply
+    fusing: Fusing = Fusing()
 
     @cached_property
     def _frames(self) -> FrameFolder:
@@ -160,12 +173,15 @@ class RGBDScene(Scene):
     def points(self) -> Points:
         from hicl.pipeline.fusion import fuse_depth
         from hicl.pipeline.normals import unit
+        from hicl.pipeline.tsdf import fuse_mesh
 
         if self._ply is None:
             frames = ((frame.color, frame.depth, frame.pose, frame.cameras) for frame in self._usable_frames())
-            cameras = self.depth_camera, self.color_camera
+            cameras, fusing = (self.depth_camera, self.color_camera), self.fusing
             try:
-                return fuse_depth(frames, *cameras, voxel=self.voxel)
+                if fusing.surface == "mesh":
+                    return fuse_mesh(frames, *cameras, fusing.voxel, fusing.max_depth, min_piece=fusing.min_piece)
+                return fuse_depth(frames, *cameras, fusing.voxel, fusing.max_depth)
             except HiclError as error:
                 raise HiclError(f"{self.folder}: {error}; is --depth-scale right?") from None
         surface = ply.read_surface(self._ply)

@@ -36,7 +36,7 @@ class Points:
     truth; for evaluation only.
     normal: float32 [N, 3] of unit length when the source brings its own. sight: float32 [N, 3], any vector from the
     point towards the sensor that saw it, to orient estimated normals by. left_out: points of the source that had no
-    finite place.
+    finite place. fused: made from the frames, so that no file holds it.
     """
 
     xyz: np.ndarray
@@ -46,6 +46,7 @@ class Points:
     normal: np.ndarray | None = None
     sight: np.ndarray | None = None
     left_out: int = 0
+    fused: bool = False
 
 
 @dataclass(frozen=True)

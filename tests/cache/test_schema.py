@@ -9,7 +9,7 @@ from hicl.errors import HiclError
 SPEC = {
     "points/xyz": ("float32", 2, True), "points/rgb": ("uint8", 2, True), "points/normal": ("float32", 2, False),
     "points/label": ("uint8", 1, False), "points/intensity": ("uint8", 1, False),
-    "points/sweep": ("uint8", 1, False), "points/valid": ("uint8", 1, False),
+    "points/face": ("int32", 2, False), "points/sweep": ("uint8", 1, False), "points/valid": ("uint8", 1, False),
     "views/frame": ("int32", 1, False), "views/pose": ("float64", 3, False),
     "views/intrinsics": ("float64", 2, False), "views/size": ("int32", 2, False), "pairs/indptr": ("int64", 1, True),
     "pairs/point": ("int32", 1, False), "pairs/pixel": ("uint16", 2, False),
@@ -18,7 +18,7 @@ SPEC = {
     "pairs/refined": ("uint8", 1, False), "points/spread": ("uint8", 1, False),
 }  # fmt: skip
 OPTIONAL = {
-    "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "features/grid",
+    "points/face", "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "features/grid",
     "features/scale", "pairs/mask",
 }  # fmt: skip
 

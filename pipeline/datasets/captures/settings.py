@@ -23,4 +23,8 @@ class Settings(PreprocessConfig):
         choices=AXES,
         shown="the capture's; else opencv",
     )
+    surface: str = setting("cloud", "What is fused from the depth where there is no .ply", choices=("cloud", "mesh"))
+    voxel: float = setting(0.02, "Voxel of what is fused", unit="metres", above=0)
+    max_depth: float = setting(4.0, "Farthest depth that is fused", unit="metres", above=0)
+    min_piece: int = setting(100, "Vertices in the smallest piece of a fused mesh; smaller ones are left out", above=0)
     into_split: str = setting("train", "Split that the scenes go into; `hicl train` learns from train", recorded=False)
