@@ -25,8 +25,8 @@ def scene_figure(
     """
     from hicl.pipeline import report
 
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise HiclError(f"-o {out}: give it a name that ends in .png or .jpg")
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf"):
+        raise HiclError(f"-o {out}: give it a name that ends in .png, .jpg or .pdf")
     cache = open_cache(cache_path)
     scene = cache.scene(scene_id or cache.scene_ids()[0])
     prediction = None
@@ -39,5 +39,5 @@ def scene_figure(
         prediction = answers.classes_of(model, scene, pool)
     picture = report.draw(cache, scene, prediction)
     with replacing(out) as temporary:
-        picture.save(temporary)
+        picture.save(temporary, resolution=300)  # of a PDF, in which it stays pixels
     return f"{out}: scene {scene.id}"

@@ -339,6 +339,22 @@ def test_a_browser_shows_and_switches_layers(page):
         page.goto("about:blank")
 
 
+def test_a_saved_page_says_that_it_loads_before_its_data(tmp_path):
+    pytest.importorskip("viser")
+    write_page(a_plane(), tmp_path / "plane.html")
+    text = (tmp_path / "plane.html").read_text()
+    assert 0 < text.index("Loading the scene") < 1000 < text.index("__VISER_EMBED_DATA__=")
+
+
+def test_a_figure_for_a_paper(cache, tmp_path):
+    from hicl.figure import scene_figure
+
+    scene_figure(cache, "a", None, tmp_path / "a.pdf", "cpu")
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(HiclError, match=r"ends in \.png, \.jpg or \.pdf"):
+        scene_figure(cache, "a", None, tmp_path / "a.bmp", "cpu")
+
+
 def test_a_saved_page_shows_and_switches_layers(page, tmp_path):
     said = write_page(a_plane(), tmp_path / "new" / "plane.html", "raw labels")
     assert "plane.html: 3,600 points of plane, 2 layers" in said
@@ -354,6 +370,6 @@ def test_a_saved_page_shows_and_switches_layers(page, tmp_path):
     comes(page, (230, 80, 30), more_than=0.0005)
     page.get_by_role("button", name="raw labels").click()
     comes(page, wall, gone=RED)
-    assert page.get_by_text("<floor>").is_visible()
+    assert page.get_by_text("<floor>").is_visible() and page.locator("#hicl-loading").count() == 0
     outside = [url for url in requests if not url.startswith(("file:", "data:", "blob:"))]
     assert not outside, "the page needs nothing from elsewhere"

@@ -22,6 +22,7 @@ def write_page(cloud: "Cloud", file: Path, layer: str | None = None) -> str:
         page = recorder.get_scene_serializer().as_html()
     finally:
         stop(recorder)
+    page = page.replace("<head>", "<head>" + _LOADING, 1)  # before the data, which take seconds to arrive
     head, end, tail = page.rpartition("</body>")
     with replacing(file) as temporary:
         temporary.write_text(head + _overlay(cloud, first) + end + tail, encoding="utf-8")
@@ -35,8 +36,14 @@ def _overlay(cloud: "Cloud", first: str) -> str:
     return _OVERLAY.replace("STATE", json.dumps(state).replace("<", "\\u003c"))
 
 
+_LOADING = """<script>{
+const sign = document.documentElement.appendChild(document.createElement("div"));
+Object.assign(sign, { id: "hicl-loading", textContent: "Loading the scene …" });
+sign.style = "position: fixed; inset: 45% 0 auto; z-index: 3; text-align: center; font: 18px system-ui, sans-serif";
+}</script>"""
+
 # A page without a server has viser's scene tree, whose eyes switch what is visible, but none of the panel. This panel
-# works those eyes, hidden behind it. Should a later viser lay the tree out in another way, the tree stays to be used.
+# works those eyes, hidden behind it. Should a later viser lay the tree out in another way, the tree is shown after all.
 _OVERLAY = """
 <style>
 #hicl { position: fixed; top: 1em; right: 1em; z-index: 2; width: 15em; max-height: calc(100vh - 2em); overflow: auto;
@@ -45,9 +52,9 @@ _OVERLAY = """
 #hicl button { display: block; width: 100%; margin: 0.3em 0; padding: 0.3em; border: 0; border-radius: 4px;
   background: #868e96; color: #fff; font: inherit; cursor: pointer }
 #hicl button.on { background: #228be6 }
-body:not(.hicl) #hicl { top: auto; bottom: 1em }
-body:not(.hicl) #hicl button, body.hicl [data-playback-scene-tree], body.hicl [aria-label$="scene tree"] {
-  display: none }
+body.plain #hicl { top: auto; bottom: 1em }
+body:not(.hicl):not(.plain) :is([data-playback-scene-tree], [aria-label$="scene tree"]) { visibility: hidden }
+body:not(.hicl) #hicl button, body.hicl :is([data-playback-scene-tree], [aria-label$="scene tree"]) { display: none }
 </style>
 <div id="hicl"></div>
 <script>
@@ -76,12 +83,14 @@ body:not(.hicl) #hicl button, body.hicl [data-playback-scene-tree], body.hicl [a
   }
   panel.appendChild(legend);
   mark(state.first);
-  let opened = false;
+  const ready = (how) => { document.body.classList.add(how); document.getElementById("hicl-loading").remove(); };
+  let opened = 0;
   const wait = setInterval(() => {
     const tree = document.querySelector('[aria-label="Show scene tree"]');
-    if (tree && !opened) { opened = true; tree.click(); }
-    if (!Object.keys(buttons).every((name) => row(name) && eye(name))) return;
-    document.body.classList.add("hicl");
+    if (tree && !opened) { opened = Date.now(); tree.click(); }
+    const whole = Object.keys(buttons).every((name) => row(name) && eye(name));
+    if (!whole && !(opened && Date.now() - opened > 20000)) return;
+    ready(whole ? "hicl" : "plain");
     clearInterval(wait);
   }, 200);
 })();

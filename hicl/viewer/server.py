@@ -55,6 +55,7 @@ class Stage:
                     self.cloud.layers[name].colors,
                     point_size=self._point_size,
                     precision="float32",  # half precision moves points by 4 mm at 8 m
+                    point_shape="circle",
                     point_shading="flat",  # so that a colour is the legend's
                 )
             for other, node in self._nodes.items():
