@@ -1,9 +1,8 @@
 """Depth images: 16-bit PNG, PGM or TIFF, floats in TIFF or EXR, arrays in `.npy`. Each error names the file."""
 
-import io
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -11,8 +10,6 @@ from PIL import Image
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.datasets.images import decoded, why
 from hicl.pipeline.datasets.scene import Camera
-
-_FLOATS = (".exr",)  # else it is the file's own type
 
 
 def read_depth(path: Path, camera: Camera | None = None, scale: float = 1000.0) -> np.ndarray:
@@ -52,13 +49,13 @@ def is_float(path: Path) -> bool:
     kind = path.suffix.lower()
     try:
         if kind == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False).dtype.kind == "f"
+            return _loaded(path, "r").dtype.kind == "f"
         if kind in (".tif", ".tiff"):
             with Image.open(path) as image:
                 return image.mode == "F"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
-    return kind in _FLOATS
+    return kind == ".exr"
 
 
 def _read_pgm(path: Path) -> np.ndarray:
@@ -78,9 +75,19 @@ def _read_pgm(path: Path) -> np.ndarray:
 
 def _read_npy(path: Path) -> np.ndarray:
     """An array of NumPy's, a last axis of one left out; whole numbers as int32."""
-    array = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    array = _loaded(path)
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return array.astype(np.int32) if array.dtype.kind in "ui" else array
+
+
+def _loaded(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    """Raises OSError or ValueError: NumPy parses a header as Python, and raises what its tokenizer does as well."""
+    try:
+        return np.load(path, mmap_mode, allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"no array of NumPy's: {str(error).splitlines()[0] if str(error) else 'damaged'}") from None
 
 
 def _read_exr(path: Path) -> np.ndarray:
@@ -92,7 +99,7 @@ def _read_exr(path: Path) -> np.ndarray:
     path.stat()  # said in the system's words
     try:
         channels: dict[str, Any] = OpenEXR.File(str(path), separate_channels=True).channels()
-    except Exception as error:  # OpenEXR raises what its C++ does
-        raise ValueError(str(error).splitlines()[0]) from None
+    except Exception:  # what its C++ raises tells of parts and chunks
+        raise ValueError("truncated, or no EXR image") from None
     name = next((name for name in ("Z", "Y", "R", "depth") if name in channels), min(channels))
     return np.asarray(channels[name].pixels, np.float32)

@@ -27,7 +27,10 @@ class FrameFolder:
     @cached_property
     def capture(self) -> Capture:
         """Raises `HiclError`."""
-        return captures.read(self.folder)
+        capture = captures.read(self.folder)
+        if not capture.shots:
+            raise HiclError(f"{self.folder}: {captures.name_of(self.folder)}, but without a frame")
+        return capture
 
     @cached_property
     def readings(self) -> Readings:

@@ -19,8 +19,8 @@ def read_color(path: Path, camera: Camera | None = None) -> np.ndarray:
     """uint8 [H, W, 3] of the camera's size. Raises `FrameError`."""
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise FrameError(f"{path}: can't be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        raise FrameError(f"{path}: can't be read ({getattr(error, 'strerror', error)})") from None
     return decode_color(data, str(path), (camera.height, camera.width) if camera else None)
 
 
@@ -82,7 +82,7 @@ def _pinhole(matrix: np.ndarray, path: Path, size: tuple[int, int]) -> Camera:
 
 def why(path: Path, error: Exception) -> str:
     """What is wrong with an image that doesn't decode."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
         return told_apart(file.read(512)) or f" ({str(error).split(' <_io.BytesIO')[0]})"
     return f" ({getattr(error, 'strerror', None) or error})"
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from hicl.errors import FrameError, HiclError
 from hicl.pipeline.datasets.captures.capture import Capture, Shot, motion, nearest, rows
+from hicl.pipeline.datasets.captures.lens import camera_of
 from hicl.pipeline.datasets.namings import by_name
 from hicl.pipeline.datasets.scene import Camera, Said
 
@@ -71,5 +72,8 @@ def _camera(path: Path) -> Camera:
     numbers = [list(map(float, row[:6])) for row in rows(path, 6)]
     if len(numbers) != 1:
         raise FrameError(f"{path}: expected one line, width height fx fy cx cy")
-    width, height, fx, fy, cx, cy = numbers[0]
-    return Camera(fx, fy, cx, cy, int(height), int(width))
+    names = ("width", "height", "fx", "fy", "cx", "cy")
+    found = camera_of(dict(zip(names, numbers[0], strict=True)), (0, 0))
+    if found is None:
+        raise FrameError(f"{path}: {numbers[0]} is no camera, width height fx fy cx cy")
+    return found

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -120,9 +120,14 @@ def rescaled(camera: Camera, size: Size) -> Camera:
     return Camera(camera.fx * x, camera.fy * y, cx, cy, *size)
 
 
+def is_scale(value: object) -> TypeGuard[float]:
+    """Whether it can be the units of something a metre, or the other way round."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
+
+
 def bent(camera: Camera, coefficients: list[float]) -> float:
     """By how many pixels a lens with the radial coefficients k1, k2, … moves the corner of an image."""
     x, y = max(camera.cx, camera.width - camera.cx) / camera.fx, max(camera.cy, camera.height - camera.cy) / camera.fy
-    far = float(np.hypot(x, y))
+    far = min(float(np.hypot(x, y)), 1e3)  # beyond, no lens is meant
     share = sum(k * far ** (2 * power) for power, k in enumerate(coefficients, 1))
     return abs(share) * far * max(camera.fx, camera.fy)

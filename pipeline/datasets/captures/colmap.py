@@ -53,6 +53,8 @@ def read(folder: Path) -> Capture:
     depths = next(folder / name for name in _DEPTHS if (folder / name).is_dir())
     shots, notes = {}, set()
     for name, camera_id, row in (_binary_images if binary else _text_images)(listed):
+        if not Path(name).name or "\0" in name:
+            raise HiclError(f"{listed}: an image is called {name!r}")
         if camera_id not in lenses:
             raise HiclError(f"{listed}: image {name} is of camera {camera_id}, which {path.name} doesn't have")
         camera, bends = _camera(*lenses[camera_id], f"{path}: camera {camera_id}")
@@ -140,7 +142,7 @@ def _binary_images(path: Path) -> list[tuple[str, int, tuple[float, ...]]]:
             (points,) = struct.unpack_from("<Q", data, end + 1)
             found.append((data[at + 64 : end].decode(), row[8], row[1:8]))
             at = end + 9 + 24 * points  # x, y, and the point's number
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, OverflowError):
         raise HiclError(f"{path}: truncated") from None
     return found
 

@@ -38,7 +38,7 @@ def camera_of(about: Any, size: Size) -> Camera | None:
             k = [full[0, 0], full[1, 1], full[0, 2], full[1, 2]]
         said = [_first(about, names) for names in _SIZE]
         height, width = (int(own) if own else other for own, other in zip(said, size, strict=True))
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
     if k is None:
         inner = (camera_of(about[name], size) for name in _PARTS if name in about)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline.datasets.captures.capture import Capture, Shot, bent, read_json
+from hicl.pipeline.datasets.captures.capture import Capture, Shot, bent, is_scale, read_json
 from hicl.pipeline.datasets.captures.lens import camera_of
 from hicl.pipeline.datasets.scene import Camera, Said
 
@@ -42,7 +42,7 @@ def read(folder: Path) -> Capture:
         own = Shot(color, depth, pose, partial(_camera, about, where)).looked_for()
         shots[_name(color, shots)] = own
     scale = content.get("depth_unit_scale_factor", 1e-3)
-    if not isinstance(scale, int | float) or not 0 < scale < 1e6:
+    if not is_scale(scale):
         raise HiclError(f"{path}: depth_unit_scale_factor is {scale!r}")
     bends = max(bent(camera, _radial(content | frame)) for camera, frame in zip(lenses, frames, strict=True))
     notes = (f"{path}: its lens bends corners by {bends:.0f} pixels, which is passed over; undistorted images fit",)

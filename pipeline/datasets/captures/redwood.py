@@ -31,7 +31,10 @@ def read(folder: Path) -> Capture:
     logs = [path for path in logs if "traj" in path.name] or logs  # Open3D's sample has an odometry.log beside
     if len(logs) > 1:
         raise HiclError(f"{folder}: {logs[0].name} and {logs[1].name}: leave one .log, the trajectory")
-    numbers = [list(map(float, row)) for row in rows(logs[0], 3)]
+    try:
+        numbers = [list(map(float, row)) for row in rows(logs[0], 3)]
+    except ValueError:
+        numbers = [[]]
     if len(numbers) % 5 or any(len(row) != (3 if place % 5 == 0 else 4) for place, row in enumerate(numbers)):
         raise HiclError(f"{logs[0]}: not a trajectory of three numbers and four lines of a matrix a frame")
     poses = [np.array(numbers[start + 1 : start + 5]) for start in range(0, len(numbers), 5)]

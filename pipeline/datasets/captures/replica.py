@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from hicl.errors import HiclError
-from hicl.pipeline.datasets.captures.capture import Capture, Shot, Size, read_json, rescaled, rows
-from hicl.pipeline.datasets.captures.lens import camera_of, read_json_camera
+from hicl.pipeline.datasets.captures.capture import Capture, Shot, Size, is_scale, read_json, rescaled, rows
+from hicl.pipeline.datasets.captures.lens import read_json_camera
 from hicl.pipeline.datasets.namings import by_name
 from hicl.pipeline.datasets.scene import Camera, Said
 
@@ -40,7 +40,9 @@ def read(folder: Path) -> Capture:
         raise HiclError(f"{folder}: no {_CAMERA}, neither here nor one folder up; it has the intrinsics")
     about = read_json(camera)
     inner = about.get("camera", about) if isinstance(about, dict) else {}
-    scale = inner.get("scale", _UNITS) if camera_of(inner, (1, 1)) else _UNITS
+    scale = inner.get("scale", _UNITS) if isinstance(inner, dict) else None
+    if not is_scale(scale):
+        raise HiclError(f"{camera}: expected an object with the intrinsics, and a scale that is one")
     mesh = folder.parent / f"{folder.name}_mesh.ply"
     return Capture(
         shots, (path, camera), Said(float(scale)), partial(_cameras, camera), mesh if mesh.exists() else None
