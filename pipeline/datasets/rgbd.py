@@ -128,9 +128,15 @@ class RGBDScene(Scene):
 
     def frame(self, frame_id: int) -> Frame:
         frame = self._frames.frame(frame_id)
-        pose = frame.pose.copy()
+        return replace(frame, pose=self._from_origin(frame.pose))
+
+    def pose(self, frame_id: int) -> np.ndarray:
+        return self._from_origin(self._frames.pose(frame_id))
+
+    def _from_origin(self, pose: np.ndarray) -> np.ndarray:
+        pose = pose.copy()
         pose[:3, 3] -= self.origin
-        return replace(frame, pose=pose)
+        return pose
 
     def _usable_frames(self) -> Iterator[Frame]:
         for frame_id in self.frame_ids.tolist():

@@ -212,6 +212,10 @@ class Scene(Listed, Protocol):
         """Read one frame. Raises `FrameError` where this frame alone is unusable (decoding, pose, size)."""
         ...
 
+    def pose(self, frame_id: int) -> np.ndarray:
+        """The pose of a frame alone. Raises `FrameError`."""
+        return self.frame(frame_id).pose
+
     def shipped_sets(self) -> np.ndarray | None:
         """int32 [N] over-segmentation that came with the scan, or None."""
         return None
