@@ -14,7 +14,7 @@ from hicl.cache.schema import SCENE_ARRAYS, STAGES
 from hicl.cache.writer import staging
 from hicl.config import recorded
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline import agreement
+from hicl.pipeline import coverage
 from hicl.pipeline.datasets.namings import image_files
 from hicl.pipeline.datasets.scene import Group, Item, unread
 from hicl.pipeline.job import Job, Staged, feature_reader, published_arrays
@@ -164,11 +164,11 @@ def _below_root(job: Job, error: HiclError) -> str:
     return str(error).replace(f"{job.root}{os.sep}", "")
 
 
-def _seen(made: list[Made]) -> agreement.Seen:
+def _seen(made: list[Made]) -> coverage.Seen:
     """How much of the points that take part the cameras see."""
     points = covered = pairs = 0
     for arrays, _ in made:
         points += int(np.count_nonzero(arrays["points/valid"]))
         covered += len(np.unique(arrays["pairs/point"]))
         pairs += len(arrays["pairs/point"])
-    return agreement.Seen(points, covered, pairs)
+    return coverage.Seen(points, covered, pairs)

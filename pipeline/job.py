@@ -16,10 +16,10 @@ from hicl.cache.writer import staging
 from hicl.config import recorded
 from hicl.devices import checked_device
 from hicl.errors import HiclError
-from hicl.pipeline import agreement
+from hicl.pipeline import coverage
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.namings import image_files
-from hicl.pipeline.datasets.scene import Scene, unread
+from hicl.pipeline.datasets.scene import Points, Scene, unread
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.pipeline.workers import was_killed
 
@@ -61,24 +61,27 @@ class Job:
 
 @dataclass
 class Summary:
-    """What a run did: scene ids, error lines by scene, frames passed over by scene, and doubts by scene."""
+    """What a run did: scene ids, error lines by scene, frames passed over by scene, and doubts by scene. faults: what
+    of a scene doesn't fit together."""
 
     done: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, dict[str, str]] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
-    seen: dict[str, agreement.Seen] = field(default_factory=dict)
+    seen: dict[str, coverage.Seen] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Staged(NamedTuple):
     """A scene that is made: the name to publish it by, the frames skipped, how much of the surface the others see,
-    where that was found out anew, and what a user should know of it."""
+    where that was found out anew, what a user should know of it, and what of it doesn't fit together."""
 
     name: str
     skipped: dict[str, str]
-    seen: agreement.Seen | None
+    seen: coverage.Seen | None
     doubts: list[str]
+    faults: list[str] = []
 
 
 def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
@@ -87,7 +90,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
     Raises `HiclError` where the scene can't be made; nothing of it is published then.
     """
     # Here and not above: a run that finds all up to date needs no kernels.
-    from hicl.pipeline import refine, segmented, stages
+    from hicl.pipeline import doctor, refine, segmented, stages
     from hicl.pipeline.warmup import compile_kernels
 
     compile_kernels()
@@ -108,10 +111,15 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         skipped, seen = about.get("skipped", {}), None
         xyz = (arrays | old)["points/xyz"] if "views" in todo else None
         with_features = "features" in todo and job.teacher is not None
+        faults: list[str] = []
+        if xyz is not None:
+            own = any(file.suffix.lower() == ".ply" for file in scene.point_files())
+            surface = (points or Points(xyz, np.zeros_like(xyz, np.uint8))) if own else None
+            faults = [str(verdict) for verdict in doctor.faults(doctor.examine(scene, surface))]
         if "views" in todo or with_features:
             skipped = {}
             with feature_reader(job) if with_features else contextlib.nullcontext() as reader:
-                views = stages.Views(scene, xyz, reader, config)
+                views = stages.Views(scene, xyz, reader, config, *faults[:1])
                 for frame_id, frame in stages.usable_frames(scene, job.teacher is not None, skipped, tick):
                     views.add(frame_id, frame)
                 arrays |= views.arrays(skipped)
@@ -121,8 +129,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
             images = image_files(job.masks, "--masks-dir")
             arrays["pairs/mask"] = segmented.masks_at(images, _frame_names(about, arrays), arrays)
         if xyz is not None:
-            seen = agreement.seen(len(xyz), arrays["pairs/point"])
-            seen = seen._replace(doubt=agreement.doubt(scene, xyz, seen, len(arrays["views/frame"]), config.max_gap))
+            seen = coverage.seen(len(xyz), arrays["pairs/point"], len(arrays["views/frame"]))
         if points is not None and "sets" in todo:
             arrays |= stages.make_sets(scene, points, old | arrays, config, doubts.append)
         if "labels" in todo:
@@ -147,7 +154,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
             "settings": recorded(config),
         }
         doubts += stages.doubts(old | arrays, left_out, config)
-        return Staged(stage.build(scene.id, arrays, attributes, keep=list(old)), skipped, seen, doubts)
+        return Staged(stage.build(scene.id, arrays, attributes, keep=list(old)), skipped, seen, doubts, faults)
 
 
 def _about(scene: Scene, arrays: dict[str, np.ndarray]) -> dict:

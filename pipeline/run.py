@@ -158,7 +158,7 @@ def run_jobs(
             bar.title = f"scene {number}/{len(jobs)}"
             start = bar.done
             try:
-                staged, summary.skipped[scene_id], seen, summary.doubts[scene_id] = result()
+                staged, summary.skipped[scene_id], seen, summary.doubts[scene_id], summary.faults[scene_id] = result()
                 writer.publish(scene_id, staged)
                 if seen is not None:
                     summary.seen[scene_id] = seen

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline import agreement, normals, partition, refine
+from hicl.pipeline import normals, partition, refine
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Sweep
 from hicl.pipeline.projection import Projector
@@ -171,10 +171,19 @@ def make_camera_views(cameras: list[tuple[Camera, np.ndarray]], pairs: list[tupl
 class Views:
     """Collects views and features in one pass over the frames, so that an image is decoded once and dropped.
 
-    xyz None: the views are up to date, only features are wanted. reader None: no features.
+    xyz None: the views are up to date, only features are wanted. reader None: no features. why: said where no frame
+    sees anything.
     """
 
-    def __init__(self, scene: Scene, xyz: np.ndarray | None, reader: FeatureReader | None, config: PreprocessConfig):
+    def __init__(
+        self,
+        scene: Scene,
+        xyz: np.ndarray | None,
+        reader: FeatureReader | None,
+        config: PreprocessConfig,
+        why: str = "few frames, or of another place",
+    ):
+        self._why = why
         self._scene, self._xyz, self._reader, self._config = scene, xyz, reader, config
         self._projector = Projector(xyz) if xyz is not None else None
         self._frames: list[tuple[int, np.ndarray]] = []
@@ -200,8 +209,7 @@ class Views:
         if self._projector is not None:
             if not any(len(point) for point, _ in self._pairs):
                 raise HiclError(
-                    f"{self._scene.id}: no point is visible in any of {len(self._frames)} frames; "
-                    f"{agreement.likely_cause(self._scene, self._xyz, self._config.max_gap)}"
+                    f"{self._scene.id}: no point is visible in any of {len(self._frames)} frames; {self._why}"
                 )
             arrays |= make_views(self._frames, self._cameras, self._pairs)
         if self._reader is not None:

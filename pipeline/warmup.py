@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hicl.pipeline import stages
+from hicl.pipeline import doctor, stages
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene
 from hicl.pipeline.fusion import fuse_depth
@@ -56,6 +56,7 @@ def _run_stages() -> None:
     lists.fans(data, found, fields[0], False, False, 3)
     for meshed in (True, False):
         scene = _Plane(meshed)
+        doctor.examine(scene, scene.points())
         arrays = stages.make_points(scene.points())
         views = stages.Views(scene, arrays["points/xyz"], None, config)
         views.add(0, scene.frame(0))

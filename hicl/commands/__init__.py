@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from hicl import __version__
-from hicl.commands import figures, preprocess, scan, scans, settings, training
+from hicl.commands import doctor, figures, preprocess, scan, scans, settings, training
 from hicl.commands.options import say
 from hicl.errors import HiclError
 
@@ -46,6 +46,7 @@ for name, group in {
 }.items():
     app.add_typer(group, name=name)
 app.command()(scan.scan)
+app.command()(doctor.doctor)
 app.command()(preprocess.miniature)
 app.command()(preprocess.relabel)
 app.command()(preprocess.check)

@@ -123,7 +123,7 @@ def _preprocess(name: str) -> Callable:
 
 def tell(summary: "Summary", out: str) -> None:
     """What a run did, and what a user should know of its scenes."""
-    from hicl.pipeline import agreement
+    from hicl.pipeline import coverage
 
     passed_over = sum(len(frames) for frames in summary.skipped.values())
     say(
@@ -133,7 +133,7 @@ def tell(summary: "Summary", out: str) -> None:
     for scene, frames in sorted(summary.skipped.items()):
         for reason in list(frames.values())[:3]:
             say(f"  skipped in {scene}: {reason}")
-    for line in agreement.told(summary.seen):
+    for line in coverage.told(summary.seen, summary.faults):
         say(line)
     for scene, doubts in sorted(summary.doubts.items()):
         for doubt in doubts:

@@ -2,8 +2,8 @@
 and may still not belong together: told by a few frames, held against each other.
 
 What one frame measured is carried into another by their poses. Where that one measured something farther, it saw
-through what should be there: a contradiction, of which right readings have next to none. (Something nearer may hide it.)
-Each check is a file; those of a reading list the others, and that one is named which fits.
+through what should be there: a contradiction, of which right readings have next to none. (Something nearer may
+hide it.) Each check is a file; those of a reading list the others, and that one is named which fits.
 """
 
 from types import ModuleType
@@ -28,10 +28,13 @@ def examine(scene: Scene, points: Points | None = None) -> list[Verdict]:
     Reads a few frames of the scene; takes seconds at most. Doesn't raise: frames or intrinsics that can't be read are a
     verdict.
     """
+    check = lens.NAME
     try:
+        _ = scene.depth_camera, scene.color_camera
+        check = frames.NAME
         sample = Sample(scene)
     except HiclError as error:
-        return [Verdict(lens.NAME if "rincipal" in str(error) else frames.NAME, "fault", str(error))]
+        return [Verdict(check, "fault", str(error))]
     own = frames.verdict(sample)
     best = _explanation(sample) if own.state != "fault" else None
     found = {verdict.check: verdict for verdict in [own, *_of_depth(sample, best, own.state == "fault")]}

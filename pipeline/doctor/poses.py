@@ -6,7 +6,8 @@ from itertools import product
 
 import numpy as np
 
-from hicl.pipeline.datasets.scene import AXES, POSES, Readings
+from hicl.pipeline.datasets.captures.settings import AXES, POSES
+from hicl.pipeline.datasets.scene import Readings
 from hicl.pipeline.doctor.sample import Geometry, Sample
 
 NAME = "poses"
@@ -37,13 +38,13 @@ def readings(sample: Sample) -> Iterator[tuple[str, Geometry]]:
     turned[:, :3, :3] = pose[:, :3, :3].transpose(0, 2, 1)
     yield "their rotations fit when transposed, their places as they are; write them so", replace(own, pose=turned)
     for place, name in ((0, "first"), (3, "last")):
-        reordered = pose.copy()
-        reordered[:, :3, :3] = _reordered(pose[:, :3, :3], place)
+        anew = pose.copy()
+        anew[:, :3, :3] = reordered(pose[:, :3, :3], place)
         told = f"their rotations fit as quaternions whose w stands {name}; convert them anew"
-        yield told, replace(own, pose=reordered)
+        yield told, replace(own, pose=anew)
 
 
-def _reordered(rotation: np.ndarray, place: int) -> np.ndarray:
+def reordered(rotation: np.ndarray, place: int) -> np.ndarray:
     """Rotations float64 [F, 3, 3] of quaternions whose w stood at `place`, 0 or 3, and was looked for at the other."""
     found = []
     for r in rotation:

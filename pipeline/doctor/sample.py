@@ -14,9 +14,10 @@ from hicl.pipeline.kernels.fuse import sound
 
 _PLACES, _FARTHEST_PARTNER = 8, 20  # along the capture, each with a frame soon after it: 20 are 0.7 s of a video
 _WIDTH, _GREY = 320, (120, 160)  # depth images are thinned to this width, colour images averaged to this size
-_PIXELS = 800  # of a frame that are compared
+_PIXELS = 500  # of a frame that are compared
 _SHARE = 0.03  # of its depth that a measurement may be off: of 3 m, 9 cm for noise and poses together
 _JUMP = 0.05  # between neighbours, of their depth: more is an outline
+_PAIR = 50  # pixels that two frames must both see for their colours to be compared
 _STILL = 0.7  # of two depth images that is the same without any motion: they tell nothing of poses
 _SOUND = 0.8  # of what two frames measure both, the same: right readings have 0.95, wrong ones half of it
 _DOUBT = 0.005  # of all pixels: so many count as contradicting, for readings that hardly compare any
@@ -51,7 +52,7 @@ class Geometry:
     def likeness(self, grey: np.ndarray, lens: np.ndarray, turns: np.ndarray) -> np.ndarray:
         """float64 [T]: correlation of the greys of what two frames measure alike, by each turn of the colour images;
         NaN where too little is. See `kernels.likeness`."""
-        found = kernels.likeness(*self._args(), grey, lens, turns, self.step, _SHARE)
+        found = kernels.likeness(*self._args(), grey, lens, turns, self.step, _SHARE, _PAIR)
         return found[:, 0] / np.where(found[:, 1] > 0, found[:, 1], np.nan)
 
 

@@ -45,6 +45,8 @@ def remedy(sample: Sample, factor: float) -> str:
     own = sample.geometry
     depth = float(np.median(own.depth[own.keep]))
     apart = float(np.ptp(own.pose[:, :3, 3], axis=0).max())
+    known = min((0.001, 0.01, 100.0, 1000.0), key=lambda known: abs(np.log(known / factor)))
+    factor = known if abs(np.log(known / factor)) < _APART else factor
     plausible = _PLAUSIBLE[0] < depth < _PLAUSIBLE[1]
     if plausible and (apart > _ROOM or not _PLAUSIBLE[0] < depth * factor < _PLAUSIBLE[1]):
         return f"the poses fit when what they move by is divided by {factor:.4g}: write them in metres"
@@ -52,4 +54,4 @@ def remedy(sample: Sample, factor: float) -> str:
         return f"the depth fits when it is multiplied by {factor:.4g}"
     units = sample.scene.readings.depth_scale / factor
     known = min(KNOWN, key=lambda known: abs(np.log(known / units)))
-    return f"read it with --depth-scale {known if abs(np.log(known / units)) < _APART else float(f'{units:.2g}'):g}"
+    return f"read it with --depth-scale {known if abs(np.log(known / units)) < _APART else float(f'{units:.3g}'):g}"

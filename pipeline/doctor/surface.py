@@ -14,6 +14,7 @@ from hicl.pipeline.doctor.verdict import Verdict, percent
 NAME = "surface"
 _CELL = 0.1  # metres; a measurement is on the surface within one to two of them
 _MOST_CELLS = 500_000  # to each side: the keys of strays farther off wouldn't fit 64 bits
+_KEPT = 60_000  # cells: of 600 square metres; of more a part will do, as those next to them count
 _DRAWN = 300_000  # places of the surface that are looked at
 _FITS, _GAIN, _LEAST = 0.6, 0.25, 0.3  # shares that match; half of a room turned round lies on its own walls
 _FARTHEST = 6.0  # metres; what is farther is measured too badly
@@ -36,10 +37,11 @@ class Surface:
     """A surface as the cells of a grid that it passes through, and those next to them."""
 
     def __init__(self, xyz: np.ndarray):
-        cells = np.unique(np.floor(xyz / _CELL).astype(np.int64), axis=0)
+        cells = np.floor(xyz / _CELL).astype(np.int64)
         cells = cells[(np.abs(cells - np.median(cells, axis=0)) < _MOST_CELLS).all(axis=1)]
         self.low, self.size = cells.min(axis=0) - 2, np.ptp(cells, axis=0) + 5
-        self._own = self._key(cells)
+        own = np.unique(self._key(cells))
+        self._own = own[:: -(-len(own) // _KEPT)]
         around = np.array(list(product((-1, 0, 1), repeat=3)))
         self._near = np.unique((self._own[:, None] + self._key(around + self.low)).ravel())
 

@@ -1,4 +1,9 @@
-"""Kernels of `hicl.pipeline.doctor`: what frames say of each other's measurements."""
+"""Kernels of `hicl.pipeline.doctor`: what frames say of each other's measurements.
+
+depth f4 [F, h, w], 0 = nothing measured; keep b1 [F, h, w]: pixels to compare; to_world, to_camera f8 [F, 4, 4];
+pinhole f8 [4] = fx fy cx cy; step: only every so manyth pixel, across and down; share: of its depth that a pixel may be
+off.
+"""
 
 import numpy as np
 
@@ -6,112 +11,100 @@ from hicl.pipeline.kernels import kernel
 
 
 @kernel
-def compare(depth, keep, to_world, to_camera, pinhole, step, share):
-    """What frame j measured where it should see what frame i did: i8 [F, F, 3] pixels of i on a grid of `step` that j
-    has the same depth for, within a share of it; that lie before what j measured, which thus saw through them; and
-    behind it, hidden.
-
-    depth f4 [F, h, w], 0 = nothing measured; keep b1 [F, h, w]: pixels to compare, of i; to_world, to_camera
-    f8 [F, 4, 4]; pinhole f8 [4] = fx fy cx cy.
-    """
-    n, height, width = depth.shape
+def _carry(depth, keep, relative, pinhole, other, step, share, at, there):
+    """A frame's pixels, carried into another by relative f8 [4, 4]: (pixels for which that one has the same depth; that
+    lie before what it measured, which thus saw through them; and behind it, hidden). at, there f8 [h · w, 2]: of the
+    first of them, x / z and y / z in both cameras."""
+    height, width = depth.shape
     fx, fy, cx, cy = pinhole
+    same = through = hidden = 0
+    for row in range(step // 2, height, step):
+        for column in range(step // 2, width, step):
+            if not keep[row, column]:
+                continue
+            z = np.float64(depth[row, column])
+            x, y = (column - cx) * z / fx, (row - cy) * z / fy
+            far = relative[2, 0] * x + relative[2, 1] * y + relative[2, 2] * z + relative[2, 3]
+            if not far > 0.0:
+                continue
+            right = (relative[0, 0] * x + relative[0, 1] * y + relative[0, 2] * z + relative[0, 3]) / far
+            down = (relative[1, 0] * x + relative[1, 1] * y + relative[1, 2] * z + relative[1, 3]) / far
+            u, v = fx * right + cx + 0.5, fy * down + cy + 0.5
+            if not (u >= 0.0 and v >= 0.0 and u < width and v < height):
+                continue
+            measured = np.float64(other[np.int64(v), np.int64(u)])
+            if not measured > 0.0:
+                continue
+            if abs(measured - far) <= share * measured:
+                at[same, 0], at[same, 1] = x / z, y / z
+                there[same, 0], there[same, 1] = right, down
+                same += 1
+            elif measured > far:
+                through += 1
+            else:
+                hidden += 1
+    return same, through, hidden
+
+
+@kernel
+def compare(depth, keep, to_world, to_camera, pinhole, step, share):
+    """How the pixels of each frame i fare in each other frame j: i8 [F, F, 3], those that j has the same depth for,
+    that it saw through, and that are hidden from it."""
+    n = len(depth)
     counts = np.zeros((n, n, 3), np.int64)
+    at, there = np.empty((depth[0].size, 2)), np.empty((depth[0].size, 2))
     for i in range(n):
         for j in range(n):
-            if i == j:
-                continue
-            relative = to_camera[j] @ to_world[i]
-            for row in range(step // 2, height, step):
-                for column in range(step // 2, width, step):
-                    if not keep[i, row, column]:
-                        continue
-                    z = np.float64(depth[i, row, column])
-                    x, y = (column - cx) * z / fx, (row - cy) * z / fy
-                    far = relative[2, 0] * x + relative[2, 1] * y + relative[2, 2] * z + relative[2, 3]
-                    if not far > 0.0:
-                        continue
-                    right = relative[0, 0] * x + relative[0, 1] * y + relative[0, 2] * z + relative[0, 3]
-                    down = relative[1, 0] * x + relative[1, 1] * y + relative[1, 2] * z + relative[1, 3]
-                    u, v = fx * right / far + cx + 0.5, fy * down / far + cy + 0.5
-                    if not (u >= 0.0 and v >= 0.0 and u < width and v < height):
-                        continue
-                    measured = np.float64(depth[j, np.int64(v), np.int64(u)])
-                    if not measured > 0.0:
-                        continue
-                    if abs(measured - far) <= share * measured:
-                        counts[i, j, 0] += 1
-                    elif measured > far:
-                        counts[i, j, 1] += 1
-                    else:
-                        counts[i, j, 2] += 1
+            if i != j:
+                relative = to_camera[j] @ to_world[i]
+                found = _carry(depth[i], keep[i], relative, pinhole, depth[j], step, share, at, there)
+                counts[i, j, 0], counts[i, j, 1], counts[i, j, 2] = found
     return counts
 
 
 @kernel
-def likeness(depth, keep, to_world, to_camera, pinhole, grey, lens, turns, step, share):
-    """How alike the colours are of what two frames both measured: f8 [T, 2], for each turn of the colour images the
-    sum over pairs of frames of (pixels · correlation of their greys) and of pixels.
+def _grey(image, turn, x, y):
+    """What belongs to (x, y) of the square that an image is taken for; see `likeness`."""
+    height, width = image.shape
+    column = np.int64((turn[0, 0] * x + turn[0, 1] * y + turn[0, 2]) * width)
+    row = np.int64((turn[1, 0] * x + turn[1, 1] * y + turn[1, 2]) * height)
+    return image[min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
 
-    As `compare`; grey f4 [F, H, W]; lens f8 [4]: the colour camera's fx fy cx cy as shares of its image's sides, with
-    corners at 0 and 1; turns f8 [T, 2, 3]: where in a stored image what belongs to (x, y) of that square is.
+
+@kernel
+def likeness(depth, keep, to_world, to_camera, pinhole, grey, lens, turns, step, share, least):
+    """How alike the colours are of what two frames have the same depth for: f8 [T, 2], for each turn of the colour
+    images the sum over pairs of frames of (pixels · correlation of their greys), and of pixels.
+
+    grey f4 [F, H, W]; lens f8 [4]: the colour camera's fx fy cx cy as shares of its image's sides, with corners at 0
+    and 1; turns f8 [T, 2, 3]: where in a stored image to find what belongs to (x, y) of that square. least: pixels that
+    a pair of frames must share.
     """
-    n, height, width = depth.shape
-    tall, wide = grey.shape[1], grey.shape[2]
-    fx, fy, cx, cy = pinhole
+    n = len(depth)
     found = np.zeros((len(turns), 2))
-    a, b = np.empty((height * width, 2)), np.empty((height * width, 2))
+    at, there = np.empty((depth[0].size, 2)), np.empty((depth[0].size, 2))
     for i in range(n):
         for j in range(n):
             if i == j:
                 continue
             relative = to_camera[j] @ to_world[i]
+            same, _, _ = _carry(depth[i], keep[i], relative, pinhole, depth[j], step, share, at, there)
             count = 0
-            for row in range(step // 2, height, step):
-                for column in range(step // 2, width, step):
-                    if not keep[i, row, column]:
-                        continue
-                    z = np.float64(depth[i, row, column])
-                    x, y = (column - cx) * z / fx, (row - cy) * z / fy
-                    far = relative[2, 0] * x + relative[2, 1] * y + relative[2, 2] * z + relative[2, 3]
-                    if not far > 0.0:
-                        continue
-                    right = relative[0, 0] * x + relative[0, 1] * y + relative[0, 2] * z + relative[0, 3]
-                    down = relative[1, 0] * x + relative[1, 1] * y + relative[1, 2] * z + relative[1, 3]
-                    u, v = fx * right / far + cx + 0.5, fy * down / far + cy + 0.5
-                    if not (u >= 0.0 and v >= 0.0 and u < width and v < height):
-                        continue
-                    measured = np.float64(depth[j, np.int64(v), np.int64(u)])
-                    if not (measured > 0.0 and abs(measured - far) <= share * measured):
-                        continue
-                    a[count, 0], a[count, 1] = lens[0] * x / z + lens[2], lens[1] * y / z + lens[3]
-                    b[count, 0], b[count, 1] = lens[0] * right / far + lens[2], lens[1] * down / far + lens[3]
-                    inside = min(min(a[count, 0], a[count, 1]), min(b[count, 0], b[count, 1])) >= 0.0
-                    inside &= max(max(a[count, 0], a[count, 1]), max(b[count, 0], b[count, 1])) < 1.0
-                    count += np.int64(inside)
-            if count < 50:
+            for m in range(same):
+                a, b = lens[0] * at[m, 0] + lens[2], lens[1] * at[m, 1] + lens[3]
+                c, d = lens[0] * there[m, 0] + lens[2], lens[1] * there[m, 1] + lens[3]
+                at[count, 0], at[count, 1], there[count, 0], there[count, 1] = a, b, c, d
+                count += np.int64(min(min(a, b), min(c, d)) >= 0.0 and max(max(a, b), max(c, d)) < 1.0)
+            if count < least:
                 continue
             for t in range(len(turns)):
-                turn = turns[t]
-                s = p = q = pp = qq = pq = 0.0
+                one = other = ones = others = both = 0.0
                 for m in range(count):
-                    one = grey[
-                        i,
-                        np.int64((turn[1, 0] * a[m, 0] + turn[1, 1] * a[m, 1] + turn[1, 2]) * tall * 0.999999),
-                        np.int64((turn[0, 0] * a[m, 0] + turn[0, 1] * a[m, 1] + turn[0, 2]) * wide * 0.999999),
-                    ]
-                    other = grey[
-                        j,
-                        np.int64((turn[1, 0] * b[m, 0] + turn[1, 1] * b[m, 1] + turn[1, 2]) * tall * 0.999999),
-                        np.int64((turn[0, 0] * b[m, 0] + turn[0, 1] * b[m, 1] + turn[0, 2]) * wide * 0.999999),
-                    ]
-                    p += one
-                    q += other
-                    pp += one * one
-                    qq += other * other
-                    pq += one * other
-                spread = np.sqrt(max(pp - p * p / count, 0.0) * max(qq - q * q / count, 0.0))
-                if spread > 0:
-                    found[t, 0] += count * (pq - p * q / count) / spread
+                    p = np.float64(_grey(grey[i], turns[t], at[m, 0], at[m, 1]))
+                    q = np.float64(_grey(grey[j], turns[t], there[m, 0], there[m, 1]))
+                    one, other, ones, others, both = one + p, other + q, ones + p * p, others + q * q, both + p * q
+                spread = np.sqrt(max(ones - one * one / count, 0.0) * max(others - other * other / count, 0.0))
+                if spread > 0.0:
+                    found[t, 0] += count * (both - one * other / count) / spread
                     found[t, 1] += count
     return found
