@@ -26,7 +26,7 @@ _DOUBT = 0.005  # of all pixels: so many count as contradicting, for readings th
 @dataclass(frozen=True)
 class Geometry:
     """What F depth images mean by one reading: depth float32 [F, h, w] metres; keep bool [F, h, w], pixels that don't
-    lie on outlines; pose float64 [F, 4, 4], camera to world; pinhole float64 [4], fx fy cx cy."""
+    lie on outlines; pose float64 [F, 4, 4], camera to world; pinhole float64 [F, 4], fx fy cx cy."""
 
     depth: np.ndarray
     keep: np.ndarray
@@ -39,20 +39,19 @@ class Geometry:
 
     def of(self, chosen: np.ndarray) -> "Geometry":
         """Only some of the frames."""
-        return replace(self, depth=self.depth[chosen], keep=self.keep[chosen], pose=self.pose[chosen])
+        return Geometry(self.depth[chosen], self.keep[chosen], self.pose[chosen], self.pinhole[chosen])
 
     def compared(self) -> np.ndarray:
         """int64 [F, F, 3]; see `kernels.compare`."""
-        return kernels.compare(*self._args(), self.step, _SHARE)
-
-    def _args(self) -> tuple[np.ndarray, ...]:
-        pose = np.ascontiguousarray(self.pose)
-        return self.depth, self.keep, pose, np.linalg.inv(pose), self.pinhole
+        pose, step = np.ascontiguousarray(self.pose), self.step
+        return kernels.compare(self.depth, self.keep, pose, np.linalg.inv(pose), self.pinhole, step, _SHARE)
 
     def likeness(self, grey: np.ndarray, lens: np.ndarray, turns: np.ndarray) -> np.ndarray:
         """float64 [T]: correlation of the greys of what two frames measure alike, by each turn of the colour images;
         NaN where too little is. See `kernels.likeness`."""
-        found = kernels.likeness(*self._args(), grey, lens, turns, self.step, _SHARE, _PAIR)
+        pose, step = np.ascontiguousarray(self.pose), self.step
+        frames = self.depth, self.keep, pose, np.linalg.inv(pose), self.pinhole
+        found = kernels.likeness(*frames, grey, lens, turns, step, _SHARE, _PAIR)
         return found[:, 0] / np.where(found[:, 1] > 0, found[:, 1], np.nan)
 
 
@@ -92,6 +91,8 @@ class Sample:
             try:
                 frame = scene.frame(int(scene.frame_ids[place]))
                 _ = frame.color
+                if self.frames and frame.depth.shape != self.frames[0].depth.shape:
+                    raise FrameError(f"{scene.id}: depth images of different sizes")
             except FrameError as error:
                 self.unread.append(str(error))
             else:
@@ -104,11 +105,12 @@ class Sample:
     @cached_property
     def geometry(self) -> Geometry:
         """As it stands."""
-        camera, thin = self.cameras[0], max(1, self.cameras[0].width // _WIDTH)
+        thin = max(1, self.cameras[0].width // _WIDTH)
         begin = thin // 2
         depth = np.ascontiguousarray([frame.depth[begin::thin, begin::thin] for frame in self.frames], np.float32)
         keep = np.stack([sound(image, 0.0, np.inf, _JUMP) for image in depth])
-        pinhole = np.array([camera.fx, camera.fy, camera.cx - begin, camera.cy - begin]) / thin
+        cameras = [frame.cameras[0] if frame.cameras else self.cameras[0] for frame in self.frames]
+        pinhole = np.array([[c.fx, c.fy, c.cx - begin, c.cy - begin] for c in cameras]) / thin
         return Geometry(depth, keep, np.stack([frame.pose for frame in self.frames]), pinhole)
 
     @cached_property
@@ -118,9 +120,11 @@ class Sample:
 
     @cached_property
     def lens(self) -> np.ndarray:
-        """float64 [4]: the colour camera's fx fy cx cy as shares of its image's sides, corners at 0 and 1."""
-        c = self.cameras[1]
-        return np.array([c.fx / c.width, c.fy / c.height, (c.cx + 0.5) / c.width, (c.cy + 0.5) / c.height])
+        """float64 [F, 4]: the colour camera's fx fy cx cy as shares of its image's sides, corners at 0 and 1."""
+        cameras = [frame.cameras[1] if frame.cameras else self.cameras[1] for frame in self.frames]
+        return np.array(
+            [[c.fx / c.width, c.fy / c.height, (c.cx + 0.5) / c.width, (c.cy + 0.5) / c.height] for c in cameras]
+        )
 
     @cached_property
     def moved(self) -> np.ndarray:

@@ -8,7 +8,6 @@ from hicl.errors import HiclError
 from hicl.pipeline import doctor
 from hicl.pipeline.config import build
 from hicl.pipeline.datasets import rgbd, scannet
-from hicl.pipeline.datasets.scene import Scene
 from hicl.pipeline.doctor.verdict import Verdict
 from hicl.pipeline.warmup import compile_kernels
 
@@ -21,7 +20,7 @@ def examined(
     given: settings of an own scan, None for those that aren't. say: gets a line about what is passed over. Raises
     `HiclError`.
     """
-    scenes: list[Scene]
+    scenes: list[Any]
     if scannet.miniature_settings(folder) or (folder / "scans").is_dir():
         scenes = [scene for scene, _ in scannet.find_scenes(folder)[0]]
     else:

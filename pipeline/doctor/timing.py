@@ -45,7 +45,7 @@ def colors(sample: Sample) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 def likeness(sample: Sample, geometry: Geometry, greys: np.ndarray, chosen: np.ndarray) -> float:
     """How alike the colours of what two frames both see are, with these images."""
-    return float(geometry.of(chosen).likeness(greys, sample.lens, np.array([[[1.0, 0, 0], [0, 1, 0]]]))[0])
+    return float(geometry.of(chosen).likeness(greys, sample.lens[chosen], np.array([[[1.0, 0, 0], [0, 1, 0]]]))[0])
 
 
 def _which(offset: int) -> str:

@@ -32,10 +32,10 @@ def readings(sample: Sample) -> Iterator[tuple[str, Geometry]]:
         # The camera sees the same square, of other sides where the images lay on theirs; its focal lengths may be
         # those of images that lie so, too.
         across, down = depth.shape[2] / width, depth.shape[1] / height
-        fx, fy, cx, cy = own.pinhole
+        fx, fy, cx, cy = own.pinhole.T
         middle = (cx + 0.5) * across - 0.5, (cy + 0.5) * down - 0.5
-        for focal in {(fx * across, fy * down), (fx, fy) if across == down else (fy, fx)}:
-            pinhole = np.array([*focal, *middle])
+        for focal in [(fx * across, fy * down), (fy, fx)][: 1 if across == down else 2]:
+            pinhole = np.stack([*focal, *middle], axis=1)
             yield told.format("depth images"), replace(own, depth=depth, keep=keep, pinhole=pinhole)
 
 
@@ -44,6 +44,8 @@ def colors(sample: Sample, geometry: Geometry) -> dict[str, float]:
     seen twice."""
     turns = np.array([place for _, place in TURNS.values()], np.float64)
     likeness = geometry.likeness(sample.greys, sample.lens, turns)
-    lying = geometry.likeness(sample.greys, sample.lens[[1, 0, 2, 3]], turns)  # intrinsics of images that lie so, too
+    lying = geometry.likeness(
+        sample.greys, np.ascontiguousarray(sample.lens[:, [1, 0, 2, 3]]), turns
+    )  # intrinsics of images that lie so, too
     transposes = turns[:, 0, 0] == 0
     return dict(zip(TURNS, np.where(transposes, np.fmax(likeness, lying), likeness).tolist(), strict=True))

@@ -6,7 +6,7 @@ from hicl.pipeline.doctor.sample import Sample
 from hicl.pipeline.doctor.verdict import Verdict, percent
 
 NAME = "views"
-_NEARBY = 0.9  # of what frames that follow each other measure both, the same: poses are right, and drift
+_NEARBY, _MORE = 0.75, 0.2  # of what frames that follow each other measure both, the same: poses are right, and drift
 
 
 def verdict(sample: Sample) -> Verdict:
@@ -21,7 +21,7 @@ def verdict(sample: Sample) -> Verdict:
     near = apart <= max(int(np.sort(apart[apart > 0])[0]), 1)
     counts = sample.geometry.compared() * (near & sample.moved)[..., None]
     same, through, _ = counts.sum(axis=(0, 1)).tolist()
-    if same > _NEARBY * (same + through) > 0:
+    if same > max(_NEARBY, fit.share + _MORE) * (same + through) > 0:
         told += f", but {percent(same / (same + through))} of frames that follow each other: poses drift"
         return Verdict(NAME, "fault", told, fit.share, "close loops when tracking, or use a part of the capture")
     return Verdict(NAME, "fault", told, fit.share, "no other reading fits: do the poses belong to these frames?")

@@ -1,8 +1,8 @@
 """Kernels of `hicl.pipeline.doctor`: what frames say of each other's measurements.
 
 depth f4 [F, h, w], 0 = nothing measured; keep b1 [F, h, w]: pixels to compare; to_world, to_camera f8 [F, 4, 4];
-pinhole f8 [4] = fx fy cx cy; step: only every so manyth pixel, across and down; share: of its depth that a pixel may be
-off.
+pinhole f8 [F, 4] = fx fy cx cy; step: only every so manyth pixel, across and down; share: of its depth that a pixel may
+be off.
 """
 
 import numpy as np
@@ -11,12 +11,13 @@ from hicl.pipeline.kernels import kernel
 
 
 @kernel
-def _carry(depth, keep, relative, pinhole, other, step, share, at, there):
+def _carry(depth, keep, relative, pinhole, other, its_pinhole, step, share, at, there):
     """A frame's pixels, carried into another by relative f8 [4, 4]: (pixels for which that one has the same depth; that
     lie before what it measured, which thus saw through them; and behind it, hidden). at, there f8 [h · w, 2]: of the
     first of them, x / z and y / z in both cameras."""
     height, width = depth.shape
     fx, fy, cx, cy = pinhole
+    gx, gy, hx, hy = its_pinhole
     same = through = hidden = 0
     for row in range(step // 2, height, step):
         for column in range(step // 2, width, step):
@@ -29,7 +30,7 @@ def _carry(depth, keep, relative, pinhole, other, step, share, at, there):
                 continue
             right = (relative[0, 0] * x + relative[0, 1] * y + relative[0, 2] * z + relative[0, 3]) / far
             down = (relative[1, 0] * x + relative[1, 1] * y + relative[1, 2] * z + relative[1, 3]) / far
-            u, v = fx * right + cx + 0.5, fy * down + cy + 0.5
+            u, v = gx * right + hx + 0.5, gy * down + hy + 0.5
             if not (u >= 0.0 and v >= 0.0 and u < width and v < height):
                 continue
             measured = np.float64(other[np.int64(v), np.int64(u)])
@@ -57,8 +58,8 @@ def compare(depth, keep, to_world, to_camera, pinhole, step, share):
         for j in range(n):
             if i != j:
                 relative = to_camera[j] @ to_world[i]
-                found = _carry(depth[i], keep[i], relative, pinhole, depth[j], step, share, at, there)
-                counts[i, j, 0], counts[i, j, 1], counts[i, j, 2] = found
+                views = depth[i], keep[i], relative, pinhole[i], depth[j], pinhole[j]
+                counts[i, j, 0], counts[i, j, 1], counts[i, j, 2] = _carry(*views, step, share, at, there)
     return counts
 
 
@@ -76,7 +77,7 @@ def likeness(depth, keep, to_world, to_camera, pinhole, grey, lens, turns, step,
     """How alike the colours are of what two frames have the same depth for: f8 [T, 2], for each turn of the colour
     images the sum over pairs of frames of (pixels · correlation of their greys), and of pixels.
 
-    grey f4 [F, H, W]; lens f8 [4]: the colour camera's fx fy cx cy as shares of its image's sides, with corners at 0
+    grey f4 [F, H, W]; lens f8 [F, 4]: the colour camera's fx fy cx cy as shares of its image's sides, with corners at 0
     and 1; turns f8 [T, 2, 3]: where in a stored image to find what belongs to (x, y) of that square. least: pixels that
     a pair of frames must share.
     """
@@ -88,11 +89,13 @@ def likeness(depth, keep, to_world, to_camera, pinhole, grey, lens, turns, step,
             if i == j:
                 continue
             relative = to_camera[j] @ to_world[i]
-            same, _, _ = _carry(depth[i], keep[i], relative, pinhole, depth[j], step, share, at, there)
+            views = depth[i], keep[i], relative, pinhole[i], depth[j], pinhole[j]
+            same, _, _ = _carry(*views, step, share, at, there)
+            one_lens, other_lens = lens[i], lens[j]
             count = 0
             for m in range(same):
-                a, b = lens[0] * at[m, 0] + lens[2], lens[1] * at[m, 1] + lens[3]
-                c, d = lens[0] * there[m, 0] + lens[2], lens[1] * there[m, 1] + lens[3]
+                a, b = one_lens[0] * at[m, 0] + one_lens[2], one_lens[1] * at[m, 1] + one_lens[3]
+                c, d = other_lens[0] * there[m, 0] + other_lens[2], other_lens[1] * there[m, 1] + other_lens[3]
                 at[count, 0], at[count, 1], there[count, 0], there[count, 1] = a, b, c, d
                 count += np.int64(min(min(a, b), min(c, d)) >= 0.0 and max(max(a, b), max(c, d)) < 1.0)
             if count < least:

@@ -28,7 +28,8 @@ def write_scan(folder: Path, frames: int = 4, seed: int = 0) -> None:
         with np.errstate(divide="ignore"):
             hits = np.where(rays < 0, -position / rays, np.inf)  # depth along z to each of the planes x, y, z = 0
         depth = hits.min(axis=-1)
-        color = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+        place = position + rays * depth[..., None]
+        color = (120 + 100 * np.sin(5 * place) + rng.integers(0, 10, (*SIZE, 3))).astype(np.uint8)
         color[..., 0] = 80 * hits.argmin(axis=-1)
         Image.fromarray(color).save(folder / f"frame-{frame:06d}.color.png")
         Image.fromarray(np.round(depth * 1000).astype(np.uint16)).save(folder / f"frame-{frame:06d}.depth.png")

@@ -13,7 +13,7 @@ from scans import write_labels, write_scan
 from hicl.pipeline import coverage, doctor
 from hicl.pipeline.datasets.rgbd import find_scenes
 from hicl.pipeline.datasets.scannet import ScanNetScene
-from hicl.pipeline.datasets.scene import Readings
+from hicl.pipeline.datasets.scene import Readings, Said
 from hicl.pipeline.doctor.poses import reordered
 from hicl.pipeline.doctor.sample import Sample
 from hicl.pipeline.kernels import doctor as kernels
@@ -98,9 +98,10 @@ def test_kernels_beside_plain_numpy(room):
     args = own.depth, own.keep, own.pose, np.linalg.inv(own.pose), own.pinhole
     turns = np.array([[[1.0, 0, 0], [0, 1, 0]], [[0, 1, 0], [-1, 0, 1]]])
     counts = kernels.compare(*args, step, share)
-    alike = kernels.likeness(*args, grey, sample.lens, turns, step, share, 5)
-    fx, fy, cx, cy = own.pinhole
+    alike = kernels.likeness(*args, grey, sample.lens[:3], turns, step, share, 5)
+    fx, fy, cx, cy = own.pinhole[0]
     k = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    lens = sample.lens[0]
     height, width = own.depth.shape[1:]
     expected = np.zeros((2, 2))
     for i in range(3):
@@ -116,8 +117,8 @@ def test_kernels_beside_plain_numpy(room):
             same = (measured > 0) & (np.abs(gap) <= share * measured)
             rest = (measured > 0) & ~same
             assert counts[i, j].tolist() == [same.sum(), (rest & (gap > 0)).sum(), (rest & (gap < 0)).sum()]
-            lens = np.array([[sample.lens[0], 0, sample.lens[2]], [0, sample.lens[1], sample.lens[3]]])
-            squares = [(lens @ place / place[2])[:, same] for place in (here, there)]
+            square_of = np.array([[lens[0], 0, lens[2]], [0, lens[1], lens[3]]])
+            squares = [(square_of @ place / place[2])[:, same] for place in (here, there)]
             inside = np.all([(square >= 0) & (square < 1) for square in squares], axis=(0, 1))
             if inside.sum() < 5:
                 continue
@@ -146,8 +147,8 @@ def rewrite(folder, change):
 def test_the_reading_that_is_named_mends_it(folder, way_out):
     change, readings = WRITTEN[way_out]
     rewrite(folder, change)
-    for given, expected in ((Readings(), [f"read them with {way_out}"]), (readings, [])):
-        (scene,) = find_scenes(folder, readings=given)
+    for said, expected in ((Said(), [f"read them with {way_out}"]), (Said(**vars(readings)), [])):
+        (scene,) = find_scenes(folder, said=said)
         assert [verdict.remedy for verdict in doctor.faults(doctor.examine(scene, scene.points()))] == expected
 
 
