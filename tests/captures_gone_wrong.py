@@ -222,7 +222,7 @@ CASES = [
 ]
 # Nothing is wrong with these, but there is something to know.
 REMARKS = [
-    Case("y is up, of everything", _all_y_up, "up", "--level"),
+    Case("y is up, of everything", _all_y_up, "up", "y up, not z"),
     Case("blurred images", _colors(_blurred), "frames", "poor"),
 ]
 
