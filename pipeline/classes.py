@@ -13,7 +13,8 @@ from hicl.errors import HiclError
 
 @dataclass(frozen=True)
 class ClassList:
-    """Classes in label order. prompts[c]: what is put into the templates for class c, its name and its synonyms."""
+    """Classes in label order. prompts[c]: what is put into the templates for class c, its name and its synonyms; what
+    stands in double quotes is a description, taken as it is."""
 
     names: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
@@ -29,12 +30,14 @@ MOST_WORDS = 65_535  # a label is at most a uint16
 _FILE = re.compile(
     r"(?s)(/|\.{1,2}/|~).*|[^,]*\.(txt|csv|tsv|json|ya?ml|toml|names|list|labels|md|ini|cfg|xml)", re.IGNORECASE
 )
+_WORD = re.compile(r'\s*"[^"]*"\s*(?=,|$)|[^,]+')
 _CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _JOINERS = "\u200c\u200d"  # some scripts spell with them
 
 
 def read_classes(path: Path, most: int = MAX_CLASSES) -> ClassList:
-    """A text file with a class a line, synonyms behind commas (`sofa, couch`), # for comments.
+    """A text file with a class a line, synonyms behind commas (`sofa, couch`), # for comments. Behind the name there
+    may be descriptions too: sentences in double quotes, commas and all (`sofa, "a soft, low seat for several people"`).
 
     Raises `HiclError` if it can't be read, is empty, repeats a name, holds a control character or has more than `most`
     classes.
@@ -44,7 +47,7 @@ def read_classes(path: Path, most: int = MAX_CLASSES) -> ClassList:
     except (OSError, UnicodeDecodeError) as error:
         raise HiclError(f"{path}: class list can't be read ({error})") from None
     lines = [line.split("#")[0].strip() for line in text.split("\n")]  # splitlines would cut at control characters too
-    split = (tuple(word.strip() for word in line.split(",") if word.strip()) for line in lines)
+    split = (tuple(word.strip() for word in _WORD.findall(line) if word.strip()) for line in lines)
     prompts = tuple(words for words in split if words)
     return _checked(prompts, most, str(path), "write one a line")
 
@@ -69,6 +72,8 @@ def _checked(prompts: tuple[tuple[str, ...], ...], most: int, where: str, hint: 
             name = unicodedata.name(control, "control character")
             raise HiclError(f"{where}: class {word!r} holds U+{ord(control):04X} ({name}); take it out")
     names = tuple(words[0] for words in prompts)
+    if described := next((name for name in names if name.startswith('"') and name.endswith('"')), None):
+        raise HiclError(f"{where}: {described} is a description; put the class's name before it")
     if not 0 < len(names) <= most:
         raise HiclError(f"{where}: {len(names)} classes; {hint}, 1 to {most} of them")
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)

@@ -61,9 +61,12 @@ class PreprocessConfig:
         None, "From one window to the next", unit="pixels", above=0, shown="half a window"
     )
     key_smoothing: bool = setting(False, "MaskCLIP's: patches with similar keys are read alike")
+    prompt_denoising: float = setting(
+        0.0, "MaskCLIP's: a class that is nowhere surer in a view isn't in it; there 0.5, 0: none", least=0, below=1
+    )
     classes: str | None = setting(
         None,
-        "Names behind commas, or a file with a class a line, synonyms behind commas",
+        "Names behind commas, or a file with a class a line, synonyms behind commas, descriptions in quotes",
         shown="the data set's",
         recorded=False,
     )

@@ -101,7 +101,9 @@ def scene(
 
 def relabelled(stages: dict[str, str], config: PreprocessConfig, text: str) -> dict[str, str]:
     """Fingerprints of the labels made with another text, and of that text, where the stages before them stay."""
-    before = {stage: stages[stage] for stage in ("views", "sets", "features")}
+    before: dict = {stage: stages[stage] for stage in ("views", "sets", "features")}
     if config.masks != "before":
         before["masks"] = config.masks
+    if config.prompt_denoising:
+        before["prompt_denoising"] = config.prompt_denoising
     return {"labels": digest(code=_CODE["labels"], text=text, vote=config.vote, **before), "text": text}

@@ -135,7 +135,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         if "labels" in todo:
             known = old | arrays
             if job.labels is None:
-                raw, votes = stages.label_from_features(text, known)
+                raw, votes = stages.label_from_features(text, known, config.prompt_denoising)
             else:
                 images = image_files(job.labels, "--labels-dir")
                 raw = segmented.labels_at(images, job.classes, config.label_ids, _frame_names(about, known), known)

@@ -10,7 +10,7 @@ from hicl.pipeline import normals, partition, refine
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Sweep
 from hicl.pipeline.projection import Projector
-from hicl.pipeline.sampling import label_pixels, scores_at
+from hicl.pipeline.sampling import denoised, label_pixels, scores_at
 from hicl.pipeline.sight import toward_cameras
 from hicl.pipeline.teacher.features import FeatureReader, class_scores
 from hicl.pipeline.weld import weld
@@ -217,10 +217,11 @@ class Views:
         return arrays
 
 
-def label_from_features(text: np.ndarray, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+def label_from_features(text: np.ndarray, arrays: Arrays, sureness: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """pairs/raw from the teacher's features: classes are scored on the patches, scores are sampled at the pixels. And
     what the scores of all pairs of a set sum up to, float64 [K, C].
 
+    sureness: what a class must reach somewhere in a view to be in it (`sampling.denoised`).
     text: float32 [C, d]; arrays: sets/id, features/grid, features/scale, views/size, pairs/indptr, pairs/{point,pixel}.
     """
     indptr, pixel, raw = arrays["pairs/indptr"], arrays["pairs/pixel"], []
@@ -228,6 +229,7 @@ def label_from_features(text: np.ndarray, arrays: Arrays) -> tuple[np.ndarray, n
     votes = np.zeros((int(sets.max(initial=-1)) + 1, len(text)))
     for view, (start, end) in enumerate(zip(indptr[:-1], indptr[1:], strict=True)):
         scores = class_scores(arrays["features/grid"][view], arrays["features/scale"][view], text)
+        scores = denoised(scores, sureness) if sureness else scores
         at = pixel[start:end], tuple(arrays["views/size"][view].tolist())
         raw.append(label_pixels(scores, *at))
         refine.add_scores(votes, scores_at(scores, *at), point[start:end], sets)

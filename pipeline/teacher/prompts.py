@@ -14,9 +14,11 @@ SCENE_TEMPLATES = (
 
 
 def fill_templates(prompt: str) -> list[str]:
-    """The 85 prompts for one name."""
+    """The 85 prompts for one name; a description in quotes without them, as often, so that it weighs as much."""
     from open_clip import OPENAI_IMAGENET_TEMPLATES
 
+    if prompt.startswith('"') and prompt.endswith('"'):
+        return [prompt[1:-1]] * (len(OPENAI_IMAGENET_TEMPLATES) + len(SCENE_TEMPLATES))
     return [fill(prompt) for fill in OPENAI_IMAGENET_TEMPLATES] + [text.format(prompt) for text in SCENE_TEMPLATES]
 
 

@@ -39,10 +39,20 @@ def test_class_list(tmp_path):
     assert ClassList.of(("a", "b")) == ClassList(("a", "b"), (("a",), ("b",)))
 
 
+def test_a_description_is_taken_as_it_is(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text('sofa, "a soft, low seat.", couch # mine\n17" screen, tv\n')
+    classes = read_classes(path)
+    assert classes.prompts == (("sofa", '"a soft, low seat."', "couch"), ('17" screen', "tv"))
+    assert fill_templates(classes.prompts[0][1]) == ["a soft, low seat."] * 85
+    assert len(set(fill_templates(classes.prompts[1][0]))) == 85
+
+
 @pytest.mark.parametrize(
     "content, said",
     [
         (b"", "0 classes"),
+        (b'"A seat, for one."\n', '"A seat, for one." is a description; put the class\'s name before it'),
         (b"# nothing\n , ,\n", "0 classes"),
         ("\n".join(map(str, range(256))).encode(), "256 classes"),
         (b"a\nb\na, c\n", "class 'a' stands there twice"),

@@ -140,6 +140,8 @@ def test_a_cache_from_before_spread_labels_gets_them(root, tmp_path, config, sta
         ({"max_gap": 0.02}, {"views", "sets", "labels"}),
         ({"short_side": 48}, {"features", "labels"}),
         ({"dense": "kk"}, {"features", "labels"}),
+        ({"window": 32, "short_side": 48}, {"features", "labels"}),
+        ({"prompt_denoising": 0.5}, {"labels"}),
     ],
 )
 def test_a_setting_runs_only_what_depends_on_it(root, tmp_path, config, stages_done, change, expected):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hicl.pipeline.sampling import label_pixels, scores_at
+from hicl.pipeline.sampling import denoised, label_pixels, scores_at
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,22 @@ def test_what_does_not_fit_is_refused():
     for shape in ((2, 2), (2, 2, 0), (2, 2, 256)):
         with pytest.raises(ValueError, match="scores"):
             label_pixels(np.zeros(shape, np.float32), np.zeros((0, 2), np.uint16), (4, 6))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_prompt_denoising_takes_away_what_is_nowhere_sure(seed):
+    scores = (0.05 * np.random.default_rng(seed).standard_normal((4, 5, 6))).astype(np.float32)
+    sure = set()
+    for row in scores.reshape(-1, 6).astype(float):
+        share = np.exp(100 * row) / np.exp(100 * row).sum()
+        sure |= {c for c in range(6) if share[c] >= 0.92}
+    expected = scores.copy()
+    for c in set(range(6)) - sure if sure else ():
+        expected[:, :, c] = scores.min()
+    np.testing.assert_array_equal(denoised(scores, 0.92), expected)
+    assert sure
+
+
+def test_where_no_class_is_sure_all_stay():
+    scores = np.zeros((2, 2, 3), np.float32)
+    assert denoised(scores, 0.5) is scores
