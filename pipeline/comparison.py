@@ -74,7 +74,7 @@ def measure(cache: CacheReader, ids: list[str]) -> dict[str, float]:
     shares /= max(shares.sum(), 1)
     by_chance = float((shares**2).sum())
     result = {name: _beyond(float(agree), int(total), by_chance) for name, (agree, total) in agreed.items()}
-    result["entropy"] = float(-(shares[shares > 0] * np.log2(shares[shares > 0])).sum())
+    result["entropy"] = float((shares[shares > 0] * np.log2(1 / shares[shares > 0])).sum())
     return result | {kind: scores(matrix)["miou"] for kind, matrix in matrices.items() if matrix.any()}
 
 
