@@ -29,7 +29,7 @@ from hicl.errors import FrameError
 from hicl.pipeline.datasets import scannet
 
 ROOT = Path(__file__).parent.parent
-NEEDS = ("scannet", "nuscenes", "weights", "machines")
+NEEDS = ("scannet", "nuscenes", "weights", "machines", "runs")
 IN_LITTLE = {
     r"--epochs \d+": "--epochs 1",
     r"hicl scan (?!.*--(clip|weights|teacher))": "hicl scan --clip hicl-miniature --weights hicl-miniature ",

@@ -200,6 +200,11 @@ class Model:
             del hidden  # before the next box needs as much
 
 
+def settings_of(meta: dict) -> Config:
+    """The settings that a model was trained with. Raises `HiclError`."""
+    return check(updated(Config(), meta["config"], "config"))
+
+
 def nearest_of(xyz: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """int [N]: the place among the valid points of each point itself, or of one that isn't valid of the nearest valid
     one. xyz: float32 [N, 3]; valid: bool [N], not all False."""
@@ -258,7 +263,7 @@ def load(where: Path, device: torch.device | str = "cpu") -> Model:
     device = torch.device(device)
     tensors, meta = checkpoint.load_model(run)
     try:
-        config = check(updated(Config(), meta["config"], "config"))
+        config = settings_of(meta)
     except HiclError as error:
         raise HiclError(f"{run / 'model.json'}: {error}") from None
     text = tensors.pop("text").to(device)

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from hicl import __version__
-from hicl.commands import doctor, figures, preprocess, scan, scans, settings, training
+from hicl.commands import doctor, figures, finetuning, preprocess, scan, scans, settings, training
 from hicl.commands.options import say
 from hicl.errors import HiclError
 
@@ -52,6 +52,8 @@ app.command()(preprocess.relabel)
 app.command()(preprocess.check)
 app.command(epilog=settings.LISTED)(training.train)
 app.command()(training.evaluate)
+app.command()(finetuning.finetune)
+app.command()(finetuning.table_pretraining)
 app.command()(training.table1)
 app.command()(training.table2)
 app.command()(scans.predict)
