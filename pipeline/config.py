@@ -64,6 +64,18 @@ class PreprocessConfig:
     prompt_denoising: float = setting(
         0.0, "MaskCLIP's: a class that is nowhere surer in a view isn't in it; there 0.5, 0: none", least=0, below=1
     )
+    resize: str | None = setting(
+        None,
+        "Its shorter side becomes that, or squashed, both do",
+        choices=("shortest", "squash"),
+        shown="as the weights were trained",
+    )
+    trained_as: str | None = setting(
+        None, "open_clip tag, or MODEL:TAG, whose images a file of weights was trained with", shown="the model's tags"
+    )
+    templates: str = setting(
+        "all", "Each name in MaskCLIP's 85 sentences, or as it is, as for SigLIP", choices=("all", "none")
+    )
     classes: str | None = setting(
         None,
         "Names behind commas, or a file with a class a line, synonyms behind commas, descriptions in quotes",

@@ -20,6 +20,7 @@ from typing import Any
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig, own
 from hicl.pipeline.datasets.scene import Group, Scene
+from hicl.pipeline.teacher.choice import of_images
 from hicl.pipeline.teacher.prompts import SCENE_TEMPLATES
 
 # Raised by hand when a stage's code changes what it writes.
@@ -91,7 +92,7 @@ def scene(
         **({} if isinstance(scene, Group) else {"views": views}),  # a cloud's normals are turned to what sees them
     )
     if teacher:
-        features = digest(code=_CODE["features"], frames=frames, teacher=teacher)
+        features = digest(code=_CODE["features"], frames=frames, teacher=of_images(teacher))
     else:
         labels = files(label_files, root)
         features = digest(code=_CODE["features"], frames=frames, labels=labels, ids=config.label_ids)

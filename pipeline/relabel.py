@@ -19,7 +19,7 @@ from hicl.pipeline.classes import ClassList
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.job import Extent, Job, Summary, load_teacher
 from hicl.pipeline.run import run_jobs
-from hicl.pipeline.teacher.choice import TeacherConfig, same_teacher
+from hicl.pipeline.teacher.choice import TeacherConfig, of_images, same_teacher, with_templates
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ def relabel(
     vote: str | None = None,
     clip: str | None = None,
     weights: str | None = None,
+    templates: str | None = None,
     workers: int | None = None,
     device: str = "auto",
     executor: Executor | None = None,
@@ -45,6 +46,7 @@ def relabel(
         classes: at most 255.
         vote: "image", "scene" or "scores"; None: as it was.
         clip, weights: the teacher's, where it came from files.
+        templates: "all" or "none"; None: as it was.
         workers, executor: as of `run.preprocess`.
 
     Raises:
@@ -60,10 +62,12 @@ def relabel(
         identity = _identity(published, root["text_fingerprint"], teacher)
         if identity is None:
             raise HiclError(f"{path}: no scene holds features of its teacher; run `hicl preprocess` again")
+        templates = templates or identity.get("templates", TeacherConfig.templates)
+        identity, teacher = with_templates(identity, templates), replace(teacher, templates=templates)
         text_fingerprint = fingerprint.text(identity, classes)
         jobs = []
         for scene, attributes in published.items():
-            if attributes.get("teacher") != identity:
+            if of_images(attributes.get("teacher")) != of_images(identity):
                 summary.failed[scene] = f"{path}: scene {scene}: seen by another teacher; preprocess it again"
                 continue
             try:
@@ -71,7 +75,7 @@ def relabel(
             except HiclError as error:
                 summary.failed[scene] = str(error)
                 continue
-            config = replace(config, vote=vote or config.vote)
+            config = replace(config, vote=vote or config.vote, templates=templates)
             wanted = attributes["stages"] | fingerprint.relabelled(attributes["stages"], config, text_fingerprint)
             if wanted == attributes["stages"]:
                 summary.unchanged.append(scene)
@@ -90,8 +94,8 @@ def relabel(
         try:
             if root["text_fingerprint"] != text_fingerprint and jobs:
                 text = load_teacher(teacher, own_device).encode_classes(classes)
-                kept = {key: root[key] for key in ("truth_classes", "teacher")}
-                writer.set_text(classes.names, text, text_fingerprint, kept)
+                told = {"truth_classes": root["truth_classes"], "teacher": with_templates(root["teacher"], templates)}
+                writer.set_text(classes.names, text, text_fingerprint, told)
             if jobs:
                 run_jobs(jobs, writer, workers, executor, summary)
         finally:

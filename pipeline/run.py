@@ -24,7 +24,7 @@ from hicl.pipeline.datasets.scene import Source
 from hicl.pipeline.group import process_group
 from hicl.pipeline.job import Job, Summary, load_teacher, process_scene, reason
 from hicl.pipeline.teacher import hub
-from hicl.pipeline.teacher.choice import TeacherConfig
+from hicl.pipeline.teacher.choice import TeacherConfig, with_templates
 from hicl.pipeline.workers import completed
 from hicl.processes import cores, pool
 from hicl.progress import Progress
@@ -122,11 +122,8 @@ def _embed(
         return np.eye(len(classes.names), dtype=np.float32), about
     model = load_teacher(teacher, device if executor is None else "auto")  # GPUs may be the executor's alone
     embedding = model.encode_classes(classes)
-    about["teacher"] = teacher.identity() | {
-        "dim": embedding.shape[1],
-        "patch": list(model.patches.patch),
-        "short_side": model.patches.short_side,
-    }
+    seen = {"dim": embedding.shape[1], "patch": list(model.patches.patch), "short_side": model.patches.short_side}
+    about["teacher"] = with_templates(teacher.identity() | seen, teacher.templates)
     return embedding, about
 
 

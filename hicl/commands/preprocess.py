@@ -152,6 +152,9 @@ def relabel(
     cache: Cache,
     classes: Classes,
     vote: Annotated[str | None, typer.Option(help="image, scene or scores. [default: as it was]")] = None,
+    templates: Annotated[
+        str | None, typer.Option(help="all: each name in 85 sentences; none: as it is. [default: as it was]")
+    ] = None,
     clip: Clip = None,
     weights: Weights = None,
     workers: Workers = None,
@@ -165,7 +168,7 @@ def relabel(
 
     words = parse_classes(classes)
     with cluster(scheduler, workers) as executor:
-        summary = relabel(everywhere(cache), words, vote, clip, weights, workers, device, executor)
+        summary = relabel(everywhere(cache), words, vote, clip, weights, templates, workers, device, executor)
     typer.echo(f"{counted(len(summary.done), 'scene')} relabelled, {len(summary.unchanged)} up to date; cache: {cache}")
     end(summary)
     typer.echo(following.relabel(cache))

@@ -2,8 +2,9 @@
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from hicl.errors import HiclError
 
@@ -20,7 +21,10 @@ class TeacherConfig:
     knows for it, or the path of a .safetensors or .pt file. short_side: pixels that the shorter image side is resized
     to (None: the model's own training size), rounded to whole patches. window, window_stride: pixels of the parts that
     an image is read in, and from one to the next (None: images are read whole; half a window). key_smoothing:
-    MaskCLIP's."""
+    MaskCLIP's. trained_as: the tag, or MODEL:TAG, whose images a file's weights were trained with. resize: "shortest"
+    or "squash", see `preprocessing.Preprocessing`; None: as the weights were trained. templates: "all", each name in
+    the 85 sentences of `prompts`, or "none", names as they are.
+    """
 
     clip: str = "ViT-B-16-quickgelu"
     weights: str = "openai"
@@ -29,6 +33,9 @@ class TeacherConfig:
     window: int | None = None
     window_stride: int | None = None
     key_smoothing: bool = False
+    trained_as: str | None = None
+    resize: str | None = None
+    templates: str = "all"
 
     @property
     def model_config(self) -> Path | None:
@@ -56,17 +63,28 @@ class TeacherConfig:
 
     def identity(self) -> dict:
         """What determines the teacher's output, for a fingerprint; cheap, without loading the model."""
-        return {
-            "clip": _content(self.model_config) if self.model_config else self.clip,
-            "weights": _content(self.weights_file) if self.weights_file else self.weights,
-            "dense": self.dense,
-            "short_side": self.short_side,
-        } | {key: value for key in _SINCE if (value := getattr(self, key))}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        usual = {field.name: field.default for field in fields(self)}
+        found = {key: value for key, value in values.items() if key in _ALWAYS or value != usual[key]}
+        if self.model_config:
+            found["clip"] = _content(self.model_config)
+        if self.weights_file:
+            found["weights"] = _content(self.weights_file)
+        return found
 
 
-# Of what features depend on, that which caches from before it don't name: only where it is in use.
-_SINCE = ("window", "window_stride", "key_smoothing")
-_SIZES = (int, type(None))
+# The fields that every identity has; what was added since is only in those where it isn't at its default.
+_ALWAYS = ("clip", "weights", "dense", "short_side")
+
+
+def of_images(identity: dict | None) -> dict | None:
+    """What of an identity determines how images are read."""
+    return identity and {key: value for key, value in identity.items() if key != "templates"}
+
+
+def with_templates(identity: dict, templates: str) -> dict:
+    """The same teacher, asked with other sentences."""
+    return (of_images(identity) or {}) | ({"templates": templates} if templates != TeacherConfig.templates else {})
 
 
 def same_teacher(
@@ -81,15 +99,20 @@ def same_teacher(
     """
     if identity is None:
         raise HiclError(f"{where}: its labels came from images, not from words, so there is no text space to prompt in")
-    names = [identity.get(key) for key in ("clip", "weights", "dense")]
-    size = identity.get("short_side")
-    if not all(isinstance(name, str) and name and "/" not in name for name in names) or type(size) not in _SIZES:
+    about = {field.name: identity[field.name] for field in fields(TeacherConfig) if field.name in identity}
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(TeacherConfig)}
+    names = [about.get(key) for key in ("clip", "weights", "dense")]
+    named = all(isinstance(name, str) and name and "/" not in name for name in names)
+    if not named or not all(
+        isinstance(value, kinds[key]) and (isinstance(value, bool) == (kinds[key] is bool))
+        for key, value in about.items()
+    ):
         raise HiclError(f"{where}: its teacher is described otherwise than hicl does; it is damaged")
     known = {key: identity[key] for key in ("clip", "weights")}
-    found = TeacherConfig(clip or known["clip"], weights or known["weights"], identity["dense"], identity["short_side"])
+    found = replace(TeacherConfig(**about), clip=clip or known["clip"], weights=weights or known["weights"])
     if clip is None and weights is None:
         for name in OWN:
-            own = TeacherConfig(name, name, identity["dense"], identity["short_side"])
+            own = replace(found, clip=name, weights=name)
             if known == _model_of(own):
                 return own
     if _HASH.fullmatch(found.clip) or _HASH.fullmatch(found.weights):

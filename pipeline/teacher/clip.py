@@ -21,6 +21,7 @@ from hicl.pipeline.teacher.features import IMAGES_AT_ONCE, Features, PatchGrid
 from hicl.pipeline.teacher.model import build
 from hicl.pipeline.teacher.prompts import ensemble, fill_templates
 from hicl.pipeline.teacher.texts import TextTower
+from hicl.pipeline.teacher.towers.tower import assert_pools
 from hicl.pipeline.teacher.windows import Windows
 
 _GPU_BATCH = 32
@@ -55,20 +56,19 @@ class Teacher:
         self.batch = batch or (_GPU_BATCH if self.device.type == "cuda" else None)
         model, name, preprocessing = build(config)
         self._model: Any = model.requires_grad_(False).eval().to(self.device)  # has what open_clip gave it
-        self._texts = TextTower(self._model, name)
         self._tower = towers.of(self._model.visual, name)
-        self._read_out = readouts.load(config.dense, len(self._tower.blocks), f"--clip {name}")
+        self.dim = assert_pools(self._tower, self.device, name)
+        self._read_out = readouts.load(config.dense, self._tower.depth, f"--clip {name}")
+        self._texts, self._templates = TextTower(self._model, name, config.weights_file), config.templates
         side, patch = config.short_side or towers.short_side(self._model.visual), self._tower.patch
         if side < max(patch):
             raise HiclError(f"--short-side {side}: less than one patch of {patch[0]}x{patch[1]}")
-        self.patches = PatchGrid(patch, side)
         self._windows = Windows.of(patch, config.window, config.window_stride) if config.window else None
         self._smooth = config.key_smoothing
-        self._mean, self._std = (torch.tensor(x, device=self.device).view(3, 1, 1) for x in preprocessing)
-
-    @property
-    def dim(self) -> int:
-        return self._model.text_projection.shape[-1]
+        self.patches = PatchGrid(patch, side, preprocessing.interpolation, preprocessing.resize == "squash")
+        self._mean, self._std = (
+            torch.tensor(x, device=self.device).view(3, 1, 1) for x in (preprocessing.mean, preprocessing.std)
+        )
 
     def encode_images(self, images: list[np.ndarray]) -> np.ndarray:
         """uint8 [H, W, 3] images of one size to unit-length features, float32 [B, h, w, d], on the patch grid."""
@@ -96,11 +96,12 @@ class Teacher:
         return F.normalize(grid[:count].float(), dim=-1)
 
     def encode_classes(self, classes: ClassList) -> np.ndarray:
-        """Unit-length text embedding float32 [C, d]: the mean over 85 templates, and over a class's synonyms.
+        """Unit-length text embedding float32 [C, d]: the mean over the templates, if any, and a class's synonyms.
 
         Raises `HiclError` as `encode_texts` does.
         """
-        filled = ([text for prompt in prompts for text in fill_templates(prompt)] for prompts in classes.prompts)
+        fill = fill_templates if self._templates == "all" else lambda prompt: [prompt]
+        filled = ([text for prompt in prompts for text in fill(prompt)] for prompts in classes.prompts)
         return np.stack([ensemble(self.encode_texts(texts)) for texts in filled])
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:

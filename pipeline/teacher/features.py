@@ -22,23 +22,27 @@ class PatchGrid:
     """How a teacher cuts an image.
 
     patch: rows and columns of pixels in a patch. short_side: pixels that the shorter side is resized to, rounded to
-    whole patches.
+    whole patches; with `squash`, the longer one too. interpolation: "bicubic" or "bilinear".
     """
 
     patch: tuple[int, int]
     short_side: int
+    interpolation: str = "bicubic"
+    squash: bool = False
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches for an image of this size."""
+        if self.squash:
+            height = width = self.short_side
         scale = self.short_side / min(height, width)
         rows, columns = round(height * scale / self.patch[0]), round(width * scale / self.patch[1])
         return max(1, rows), max(1, columns)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] to whole patches, uint8 [h · patch rows, w · patch columns, 3], bicubic."""
+        """uint8 [H, W, 3] to whole patches, uint8 [h · patch rows, w · patch columns, 3]."""
         rows, columns = self.shape(*image.shape[:2])
         size = (columns * self.patch[1], rows * self.patch[0])
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling[self.interpolation.upper()]))
 
 
 class FeatureReader:

@@ -1,22 +1,24 @@
 """An open_clip model with its weights, built so that what won't do is said in one line."""
 
 import contextlib
+import importlib.util
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from hicl.errors import HiclError
 from hicl.pipeline.teacher.choice import OWN, TeacherConfig
 from hicl.pipeline.teacher.hub import fetch, first_line
-from hicl.pipeline.teacher.weights import fitted, read_weights
+from hicl.pipeline.teacher.layouts import fitted
+from hicl.pipeline.teacher.preprocessing import Preprocessing, of_file, of_tag
+from hicl.pipeline.teacher.weights import read_weights
 from hicl.read import read_json
 
 
-def build(config: TeacherConfig) -> tuple[torch.nn.Module, str, tuple[tuple, tuple]]:
-    """(model, its name in open_clip, the (mean, std) that its weights were trained with). Raises `HiclError`."""
+def build(config: TeacherConfig) -> tuple[torch.nn.Module, str, Preprocessing]:
+    """(model, its name in open_clip, how images are made ready for its weights). Raises `HiclError`."""
     import open_clip
 
     name = config.clip if config.model_config is None else _add_model(config.model_config)
@@ -24,9 +26,12 @@ def build(config: TeacherConfig) -> tuple[torch.nn.Module, str, tuple[tuple, tup
         raise HiclError(
             f"--clip {name}: neither {', '.join(OWN)} nor an open_clip model; `open_clip.list_models()` names those"
         )
+    hugging_face = open_clip.get_model_config(name)["text_cfg"].get("hf_model_name")
+    if hugging_face and importlib.util.find_spec("transformers") is None:
+        raise HiclError(f"--clip {name}: its texts need transformers, which isn't installed; install hicl[hf]")
     with _quiet_libraries():
         try:
-            model = open_clip.create_model(name, pretrained=None, load_weights=False)
+            model = open_clip.create_model(name, pretrained=None, load_weights=False, pretrained_text=False)
         except Exception as error:  # whatever open_clip stumbles over in a user's own config
             raise HiclError(f"--clip {name}: open_clip can't build it ({first_line(error)})") from None
         return model, name, _load_weights(model, name, config)
@@ -47,28 +52,33 @@ def _add_model(path: Path) -> str:
     return path.stem
 
 
-def _load_weights(model: torch.nn.Module, name: str, config: TeacherConfig) -> tuple[tuple, tuple]:
-    """Load every tensor, or raise `HiclError`. Returns the (mean, std) that the weights were trained with."""
+def _load_weights(model: torch.nn.Module, name: str, config: TeacherConfig) -> Preprocessing:
+    """Load every tensor, or raise `HiclError`. Returns how images are made ready for them."""
     import open_clip
-    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
     weights, path = config.weights, config.weights_file
-    settings: dict[str, Any] = {}
-    if path is None:
+    if path is not None:
+        preprocessing = of_file(name, _has_quick_gelu(model), config)
+    else:
         settings = open_clip.get_pretrained_cfg(name, weights) or {}
         if not settings:
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
             raise HiclError(f"--weights {weights}: neither a file nor a tag of {name} (its tags: {tags})")
         _assert_quick_gelu(model, name, weights, bool(settings.get("quick_gelu")))
-        path = _download(settings, name, weights)
-    model.load_state_dict(fitted(read_weights(path), model.state_dict(), path, name))
-    return settings.get("mean") or OPENAI_DATASET_MEAN, settings.get("std") or OPENAI_DATASET_STD
+        if config.trained_as:
+            raise HiclError(f"--trained-as {config.trained_as}: only for a file; the tag {weights} says it of itself")
+        path, preprocessing = _download(settings, name, weights), of_tag(settings)
+    model.load_state_dict(fitted(read_weights(path), model, path, name))
+    return preprocessing._replace(resize=config.resize or preprocessing.resize)
+
+
+def _has_quick_gelu(model: torch.nn.Module) -> bool:
+    return any(type(module).__name__ == "QuickGELU" for module in model.modules())
 
 
 def _assert_quick_gelu(model: torch.nn.Module, name: str, tag: str, expected: bool) -> None:
     """open_clip only warns where the activation isn't the one that the weights were trained with."""
-    has = any(type(module).__name__ == "QuickGELU" for module in model.modules())
-    if has != expected:
+    if _has_quick_gelu(model) != expected:
         other = f"{name}-quickgelu" if expected else name.removesuffix("-quickgelu")
         raise HiclError(f"--clip {name} --weights {tag}: the weights need {'Quick' * expected}GELU; use --clip {other}")
 

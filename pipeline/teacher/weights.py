@@ -15,8 +15,6 @@ from hicl.read import told_apart
 
 State = dict[str, torch.Tensor]
 
-# What releases of CLIP hold beside the weights: sizes, masks and positions that a model makes itself, a bias of a loss.
-_BESIDE = {"input_resolution", "context_length", "vocab_size", "attn_mask", "logit_bias", "position_ids"}
 _SIZES = {"input_resolution", "context_length", "vocab_size"}
 _WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")  # by data-parallel training, by torch.compile
 
@@ -42,12 +40,13 @@ def read_weights(path: Path) -> State:
 
     try:
         with open(path, "rb") as file:
-            said = told_apart(file.read(512))
+            head = file.read(512)
+        said = told_apart(head) or _told_apart(path, head)
         if said:
             raise HiclError(f"{path}: not a file of weights{said}")
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or _is_safetensors(head):
             state = load_file(path)
-        elif zipfile.is_zipfile(path) and _is_script(path):
+        elif _holds(path, "/constants.pkl"):
             state = _read_script(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -67,36 +66,26 @@ def read_weights(path: Path) -> State:
     return {_WRAPPED.sub("", key): value for key, value in state.items()}
 
 
-def fitted(state: State, expected: State, path: Path, name: str) -> State:
-    """The weights of a model from what a file holds. Raises `HiclError` unless each tensor has its name and its shape.
-
-    expected: the model's own state dict. What is known to stand beside weights is passed over; counters of training
-    steps, which nothing reads, may be missing.
-    """
-    state = {k: v for k, v in state.items() if k in expected or k.rpartition(".")[2] not in _BESIDE}
-    counters = {k: v for k, v in expected.items() if k.endswith(".num_batches_tracked")}
-    state = counters | state
-    for key in ("logit_scale", "logit_bias"):
-        if key in state and key in expected and state[key].numel() == expected[key].numel():
-            state[key] = state[key].reshape(expected[key].shape)  # some releases store [1] for []
-    wrong = {
-        "lacks": sorted(set(expected) - set(state)),
-        "has too": sorted(set(state) - set(expected)),
-        "has in another shape": sorted(k for k in expected if k in state and state[k].shape != expected[k].shape),
-    }
-    found = [f"{what} {_some(keys)}" for what, keys in wrong.items() if keys]
-    if found:
-        raise HiclError(f"{path}: not the weights of {name}: {'; '.join(found)}")
-    return state
+def _told_apart(path: Path, head: bytes) -> str:
+    """What other file of a model people take for its weights, to go into an error; "" if it may be them."""
+    if head.lstrip().startswith(b"{"):
+        return " (JSON: a model's config, or the list of its parts; give the file of weights itself, in one piece)"
+    if _holds(path, ".npy"):
+        return " (NumPy arrays, as big_vision publishes; open_clip publishes the same model as .safetensors)"
+    return ""
 
 
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+def _is_safetensors(head: bytes) -> bool:
+    """Whatever a file is called: 8 bytes say how long the JSON behind them is, at most 100 MB."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000
 
 
-def _is_script(path: Path) -> bool:
+def _holds(path: Path, ending: str) -> bool:
+    """Whether a file is a ZIP archive with an entry of such a name."""
+    if not zipfile.is_zipfile(path):
+        return False
     with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+        return any(name.endswith(ending) for name in archive.namelist())
 
 
 def _read_script(path: Path) -> State:

@@ -169,7 +169,7 @@ def test_a_read_out_is_its_formula(visual, images, outputs, name):
     blocks = visual.transformer.resblocks
     expected = [ORACLES[name](blocks if name == "resclip" else blocks[-1], outputs, image) for image in range(2)]
     tower = towers.of(visual, "tiny")
-    found = tower.grid(images, readouts.load(name, len(tower.blocks), "tiny"))
+    found = tower.grid(images, readouts.load(name, tower.depth, "tiny"))
     wanted = visual.ln_post(torch.stack(expected)) @ visual.proj
     assert found.shape == (2, ROWS, COLUMNS, 5)
     # One in six digits: SC-CLIP seeks its outliers, and NACLIP its neighbourhood, in float32.
@@ -180,7 +180,7 @@ def test_a_read_out_is_its_formula(visual, images, outputs, name):
 def test_an_image_is_read_alike_beside_any_other(visual, images):
     tower = towers.of(visual, "tiny")
     for name in readouts.READ_OUTS:
-        read = readouts.load(name, len(tower.blocks), "tiny")
+        read = readouts.load(name, tower.depth, "tiny")
         torch.testing.assert_close(tower.grid(images, read)[:1], tower.grid(images[:1], read))
 
 

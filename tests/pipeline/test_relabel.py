@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from scans import tree, write_scan
 
@@ -111,3 +112,16 @@ def test_words_of_another_teacher_are_refused(made, tmp_path, tiny_clip, teacher
     with pytest.raises(HiclError, match="prompt 'a bad photo of a long long .* tokens that the teacher reads"):
         relabel.relabel(cache, ClassList.of(("long " * 100,)), **teacher, device="cpu")
     assert tree(cache) == before
+
+
+def test_names_as_they_are_need_no_images(made, tmp_path, teacher):
+    """The features are the same whatever sentences the words stand in."""
+    cache, fresh = made(tmp_path / "cache", OLD), made(tmp_path / "fresh", OLD, templates="none")
+    assert open_cache(fresh).teacher["templates"] == "none" and "templates" not in open_cache(cache).teacher
+    before = open_cache(cache).text.copy()
+    relabel.relabel(cache, OLD, templates="none", **teacher, workers=1, device="cpu")
+    assert tree(cache) == tree(fresh)
+    assert not np.allclose(before, open_cache(cache).text)
+    assert relabel.relabel(cache, OLD, **teacher, device="cpu").unchanged  # and so they stay
+    relabel.relabel(cache, OLD, templates="all", **teacher, workers=1, device="cpu")
+    assert np.array_equal(before, open_cache(cache).text)

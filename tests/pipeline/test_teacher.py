@@ -438,7 +438,7 @@ def test_a_model_that_has_no_dense_reading(tiny_clip, tmp_path):
     config = tmp_path / "tiny-pooled.json"
     text = Path(tiny_clip.vit.config).read_text()
     config.write_text(
-        text.replace('"head_width": 8', '"head_width": 8, "attentional_pool": true, "attn_pooler_heads": 4')
+        text.replace('"head_width": 8', '"head_width": 8, "attentional_pool": "parallel", "attn_pooler_heads": 4')
     )
     open_clip.add_model_config(config)
     model = open_clip.create_model(config.stem, load_weights=False)

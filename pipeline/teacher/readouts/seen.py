@@ -37,7 +37,7 @@ class Seen(NamedTuple):
 
     tokens: tokens[n] is what n blocks have made of the images, [B, L, D], up to what the last one gets. A class token
     and registers stand before the patches, as many as there are.
-    blocks: all of them, so one more than `tokens` has steps; a pooling by attention is the only one of its tower.
+    blocks: all of them, so one more than `tokens` has steps; a pooling is its tower's last, a ResNet's only one.
     grid: rows and columns of patches.
     """
 
