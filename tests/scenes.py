@@ -9,7 +9,7 @@ from hicl.cache.schema import SCENE_ARRAYS
 
 CLASSES = ("wall", "floor", "chair")
 OPTIONAL = (
-    "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "features/grid",
+    "points/face", "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "features/grid",
     "features/scale", "pairs/mask",
 )  # fmt: skip
 
@@ -22,6 +22,7 @@ def arrays(seed=0, n=7, views=(3, 0, 4), with_optional=True):
         "points/xyz": rng.random((n, 3)).astype("<f4"),
         "points/rgb": rng.integers(0, 256, (n, 3)).astype("u1"),
         "points/normal": rng.random((n, 3)).astype("<f4"),
+        "points/face": np.array([[0, 1, 2], [1, 3, 2]], "<i4"),
         "points/label": rng.choice([0, 1, 2, 255], n).astype("u1"),
         "views/frame": np.arange(f, dtype="<i4") * 20,
         "views/pose": rng.random((f, 4, 4)),
@@ -53,7 +54,8 @@ def key_frame(seed=0, **how):
     n = len(found["points/xyz"])
     found["points/sweep"] = (np.arange(n) % 2).astype("u1")
     found["points/valid"] = np.isin(np.arange(n), found["pairs/point"]).astype("u1")
-    del found["points/rgb"], found["points/normal"]
+    for name in ("points/rgb", "points/normal", "points/face"):
+        found.pop(name, None)
     return found
 
 
