@@ -30,6 +30,7 @@ INSTALL = @PYTHON="$(PYTHON)" UV="$(UV)" TORCH_INDEX="$(TORCH_INDEX)" sh setup/i
 
 ifdef SCANNET
 CACHE := $(WORK)/scannet-cache
+IMAGES := $(SCANNET)
 PRESET := scannet
 JOBS ?= 1
 else ifdef NUSCENES
@@ -42,6 +43,7 @@ PRESET := street
 JOBS ?= 2
 else
 CACHE := $(WORK)/miniature-cache
+IMAGES := $(WORK)/miniature
 PRESET := miniature
 JOBS ?= 3
 endif
@@ -91,8 +93,11 @@ reproduce-table2: cache
 		$(if $(EPOCHS),--epochs $(EPOCHS))
 
 reproduce-table1: cache
+ifdef IMAGES
+	$(HICL) student --root $(IMAGES) --cache $(CACHE) --out $(WORK)/student
+endif
 	$(HICL) table1 --cache $(CACHE) --out $(RESULTS) --preset $(PRESET) --seeds $(SEEDS) --jobs $(JOBS) \
-		$(if $(EPOCHS),--epochs $(EPOCHS))
+		$(if $(IMAGES),--student $(WORK)/student) $(if $(EPOCHS),--epochs $(EPOCHS))
 
 benchmark: setup-test
 	$(VENV)/bin/python tests/benchmarks/bench_stages.py

@@ -18,7 +18,7 @@ from hicl.train import checkpoint, runs, stream
 from hicl.train.config import OBJECTIVES, Config
 from hicl.train.log import minutes
 from hicl.train.objectives import kind
-from hicl.train.rivals import LABELS, ROWS, answer, seen_points
+from hicl.train.rivals import ABSENT, ALONE, LABELS, ROWS, STUDENT, answer, seen_points
 from hicl.train.runs import over_seeds, papers, with_spread
 
 if TYPE_CHECKING:  # which brings spconv along
@@ -38,6 +38,7 @@ def table1(
     jobs: int = 1,
     device: str = "auto",
     say: Callable[[str], None] = lambda _: None,
+    student: Path | None = None,
 ) -> dict:
     """Train and score every method with every seed; finished runs are kept, stopped ones continued.
 
@@ -47,6 +48,7 @@ def table1(
         out: gets `runs/<name>-seed<n>/`, which `hicl table2` shares, `table1.json` and `table1.md`; they grow with each
             run that ends.
         rows: of `ROWS`. jobs: runs at the same time. say: told of every run that is done.
+        student: what `hicl student` wrote, which MaskCLIP+ is scored by; None: that row is left out.
 
     Returns:
         What `table1.json` holds: {"rows": {"maskclip": {"seen": {"miou": [one a seed, percent], …}, "all": …, …}}, …}.
@@ -56,17 +58,20 @@ def table1(
     """
     out, cache = Path(out), open_cache(cache_path)
     _assert_scored(cache)
-    names = [name for name in dict.fromkeys(ROWS[row].run for row in rows) if name != LABELS]
+    if student is None:
+        rows = tuple(row for row in rows if ROWS[row].run != STUDENT)
+    names = [name for name in dict.fromkeys(ROWS[row].run for row in rows) if name not in ALONE]
     tasks = []
     for seed in seeds:
         for name in reversed(names):  # the longest first, so that the last one to be waited for is short
             wanted = settings_of(config, name, seed)
             tasks.append(runs.Task(cache_path, wanted, out / "runs" / f"{name}-seed{seed}", device, jobs == 1))
             runs.assert_same(tasks[-1])
-    data = stream.split_fingerprint(cache, "val")
     with locked(out):
-        if any(ROWS[row].run == LABELS for row in rows) and not _is_scored(out, data, LABELS):
-            _save(out, _score(cache, LABELS))
+        if any(ROWS[row].run == LABELS for row in rows):
+            _save(out / LABELS, _score(cache, LABELS))
+        if any(ROWS[row].run == STUDENT for row in rows):
+            _save(out / STUDENT, _score_student(student, cache))
         results = _collect(out, cache, config, seeds, rows)
         for _, line in runs.each_done("table 1", tasks, _one, jobs, runs.n_steps(cache, config)):
             say(line)
@@ -99,10 +104,13 @@ def _one(task: runs.Task) -> str:
 
     runs.train(task)
     cache, name = open_cache(task.cache), task.config.name
-    if not _is_scored(task.run, stream.split_fingerprint(cache, "val"), name):
+    if not _is_scored(task.run, cache, name):
         model = inference.load(task.run, distributed.start(task.device).device)
-        about = {"bytes": _bytes_a_scene(task), "parameters": sum(p.numel() for p in model.net.parameters())}
-        _save(task.run, about | _score(cache, name, model))
+        scores, read = _score(cache, name, model), _bytes_a_scene(task)
+        for found in scores["rows"].values():
+            found["bytes"] = read
+        parameters = sum(p.numel() for p in model.net.parameters())
+        _save(task.run, scores | {"minutes": minutes(task.run), "parameters": parameters})
     own = next(row for row in ROWS.values() if row.run == name)
     found = _load(task.run)["rows"][own.answer]
     return f"{task.run.name}: mIoU {found['all']['miou']:.2f}, {minutes(task.run):.1f} minutes of training"
@@ -119,10 +127,8 @@ def _bytes_a_scene(task: runs.Task) -> float:
 
 
 def _score(cache: CacheReader, name: str, model: "Model | None" = None) -> dict:
-    """How each row that a run answers scores in percent, of seen points alone and of all, by the name of its answer.
-
-    bytes: what an answer of the cache alone reads, a scene, by the same name.
-    """
+    """How each row that a run answers scores in percent, of seen points alone and of all, by the name of its answer;
+    and, as "bytes", what an answer reads of the cache, a scene."""
     answers = dict.fromkeys(row.answer for row in ROWS.values() if row.run == name)
     n, n_scenes = len(cache.classes), 0
     counted = {(how, part): np.zeros((n, n + 1), np.int64) for how in answers for part in PARTS}
@@ -165,39 +171,48 @@ def _load(folder: Path) -> dict:
     return found
 
 
-def _is_scored(folder: Path, data: str, name: str) -> bool:
-    """Whether a run is finished and all its rows are scored, on the very data that this is the fingerprint of."""
+def _is_scored(folder: Path, cache: CacheReader, name: str) -> bool:
+    """Whether a run is finished and all its rows are scored, on this very data."""
     try:
         found = _load(folder)
     except FileNotFoundError:
         return False
+    if name in ALONE:
+        return True
     answers = {row.answer for row in ROWS.values() if row.run == name}
-    finished = name == LABELS or checkpoint.has_model(folder)
-    return finished and found["data"] == data and answers <= set(found["rows"])
+    same = found["data"] == stream.split_fingerprint(cache, "val") and answers <= set(found["rows"])
+    return same and checkpoint.has_model(folder)
+
+
+def _score_student(folder: Path | None, cache: CacheReader) -> dict:
+    """Of MaskCLIP+, by the labels that `hicl student` carried into a cache of its own."""
+    assert folder is not None
+    path, labelled = folder / "student.json", open_cache(folder / "cache")
+    about = read_json(path)
+    if not isinstance(about, dict) or not all(isinstance(about.get(k), int | float) for k in ("minutes", "parameters")):
+        raise HiclError(f"{path}: not what `hicl student` writes; run it again")
+    if (labelled.classes, labelled.scene_ids("val")) != (cache.classes, cache.scene_ids("val")):
+        raise HiclError(f"{folder}: of other scenes or classes than {cache.path}; run `hicl student` on that one")
+    return _score(labelled, STUDENT) | about
 
 
 def _collect(out: Path, cache: CacheReader, config: Config, seeds: list[int], names: tuple[str, ...]) -> dict:
-    data, table, missing = stream.split_fingerprint(cache, "val"), {}, []
+    table, missing = {}, []
     for name in names:
         row = ROWS[name]
-        folders = [out] if row.run == LABELS else [out / "runs" / f"{row.run}-seed{seed}" for seed in seeds]
-        ended = [folder for folder in folders if _is_scored(folder, data, row.run)]
+        folders = [out / row.run] if row.run in ALONE else [out / "runs" / f"{row.run}-seed{seed}" for seed in seeds]
+        ended = [folder for folder in folders if _is_scored(folder, cache, row.run)]
         missing += [f"{name} of {folder.name}" for folder in folders if folder not in ended]
         found = [_load(folder) for folder in ended]
-        trained = row.run != LABELS
         table[name] = {
             "title": row.title,
             "paper": row.paper_nuscenes if papers(cache.dataset) == "nuScenes" else row.paper,
             "cited": row.cited,
             "differs": row.differs,
             "saw": row.saw,
-            "minutes": [minutes(folder) for folder in ended] if trained else [],
-            "parameters": found[0]["parameters"] if found and trained else 0,
-            "bytes": found[0]["bytes"]
-            if found and trained
-            else found[0]["rows"][row.answer]["bytes"]
-            if found
-            else None,
+            "minutes": [scores["minutes"] for scores in found if "minutes" in scores],
+            "parameters": found[0].get("parameters", 0) if found else 0,
+            "bytes": found[0]["rows"][row.answer]["bytes"] if found else None,
         }
         for part in PARTS:
             miou = [scores["rows"][row.answer][part]["miou"] for scores in found]
@@ -243,4 +258,4 @@ def markdown(results: dict) -> str:
         size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else ""
         cells = [with_spread(row["seen"]), with_spread(row["all"]), time, size, f"{row['bytes'] / 1e6:.2f}"]
         lines.append(f"| {row['title']} | {paper} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *notes, ""])
+    return "\n".join([*lines, "", *notes, f"- {ABSENT}.", ""])

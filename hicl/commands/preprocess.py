@@ -26,6 +26,7 @@ from hicl.commands.options import (
     say,
     with_settings,
 )
+from hicl.errors import HiclError
 from hicl.progress import counted
 
 if TYPE_CHECKING:
@@ -146,6 +147,39 @@ def end(summary: "Summary") -> None:
         say(f"hicl: error: {error}")
     if summary.failed:
         raise typer.Exit(1)
+
+
+def student(
+    root: Annotated[Path, typer.Option(help="Folder that holds the scans of ScanNet, or of the miniature.")],
+    cache: Cache,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Gets labels/, cache/ and student.json.")],
+    steps: Annotated[int, typer.Option(min=2, help="Of training, eight images each.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Of weights and order.")] = 0,
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """MaskCLIP+: train a 2D network on the scans' images by the cache's labels, and carry its own into a cache of the
+    split val, for `hicl table1 --student`."""
+    from hicl.cache.opening import open_cache
+    from hicl.commands import following
+    from hicl.pipeline import datasets
+    from hicl.pipeline.classes import ClassList
+    from hicl.pipeline.config import build
+    from hicl.pipeline.run import preprocess
+    from hicl.pipeline.student import Training, label_images
+
+    name = open_cache(cache).dataset
+    if name not in ("scannet", "miniature"):
+        raise HiclError(f"{cache}: of {name}; the 2D network learns from the images of scannet and miniature")
+    dataset = datasets.load(name)
+    root, own = root.absolute(), dataset.defaults(root)
+    source = dataset.source(root, build(dataset.Settings, None, {}, own))
+    labels = label_images(source, cache, out, Training(steps, seed=seed), device)
+    settings = build(dataset.Settings, None, {"teacher": "labels", "labels_dir": str(labels), "split": "val"}, own)
+    classes = ClassList(source.classes, tuple((word,) for word in source.classes))
+    summary = preprocess(dataset.source(root, settings), out / "cache", settings, classes, workers, device, say)
+    end(summary)
+    say(following.command("table1", "--cache", cache, "--student", out))
 
 
 def relabel(

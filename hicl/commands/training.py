@@ -196,6 +196,9 @@ def table1(
     epochs: Epochs = None,
     batch: Batch = None,
     row: Annotated[list[str] | None, typer.Option(help="Only this row; repeat for more. [default: all]")] = None,
+    student: Annotated[
+        Path | None, typer.Option(help="What `hicl student` wrote, for MaskCLIP+. [default: none, without that row]")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
     device: Device = "auto",
     settings: Settings = None,
@@ -210,8 +213,10 @@ def table1(
     options = _overrides(settings, schedule__epochs=epochs, schedule__batch=batch)
     settled = configs.load(_suited(preset, cache), config, options)
     wanted = [chosen("--row", name, *ROWS) for name in row or ROWS]
+    if "maskclip-plus" in (row or ()) and student is None:
+        raise HiclError("--row maskclip-plus needs what `hicl student` wrote: --student DIR")
     rows = tuple(name for name in ROWS if name in wanted)
-    results = table1.table1(cache, settled, out, list(range(seeds)), rows, jobs, device, typer.echo)
+    results = table1.table1(cache, settled, out, list(range(seeds)), rows, jobs, device, typer.echo, student)
     typer.echo(table1.markdown(results))
     typer.echo(f"written: {out / 'table1.json'}")
     typer.echo(following.command("report", "labels", "--cache", cache, "--split", "val"))

@@ -15,7 +15,7 @@ from hicl.train.config import load
 from hicl.train.kernels import warm_up
 from hicl.train.learner import Learner
 from hicl.train.objectives import kind
-from hicl.train.rivals import LABELS, ROWS
+from hicl.train.rivals import ALONE, ROWS
 from hicl.train.table1 import settings_of
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     cache, base = open_cache(args.cache), load(args.preset)
     text, group = torch.from_numpy(cache.text.copy()), distributed.start("cpu")
     runs = {}
-    for name in dict.fromkeys(["I", *(row.run for row in ROWS.values() if row.run != LABELS)]):
+    for name in dict.fromkeys(["I", *(row.run for row in ROWS.values() if row.run not in ALONE)]):
         config = settings_of(base, name, 0)
         source = stream.make_source(cache, kind(config).needs(config), config.heads, 0, config.stream)
         runs[name] = source, Learner(config, text, group)

@@ -74,7 +74,8 @@ def test_table_1_end_to_end(cache, tmp_path, monkeypatch):
     said = []
     results = table1.table1(cache, config, tmp_path, [0], say=said.append)
     saved = json.loads((tmp_path / "table1.json").read_text())
-    assert saved == results and list(saved["rows"]) == list(rivals.ROWS) and "missing" not in saved
+    assert saved == results and "missing" not in saved
+    assert list(saved["rows"]) == [name for name in rivals.ROWS if name != "maskclip-plus"]
     assert [line.split(":")[0] for line in said] == ["VI-seed0", "V-seed0", "clip2scene-seed0", "openscene-seed0"]
     opened = open_cache(cache)
     labels = report.measure(opened, opened.scene_ids("val"))
