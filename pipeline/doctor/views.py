@@ -6,7 +6,7 @@ from hicl.pipeline.doctor.sample import Sample
 from hicl.pipeline.doctor.verdict import Verdict, percent
 
 NAME = "views"
-_NEARBY, _MORE = 0.75, 0.2  # of what frames that follow each other measure both, the same: poses are right, and drift
+_NEARBY, _MORE = 0.75, 0.1  # of what frames that follow each other measure both, the same: poses are right, and drift
 
 
 def verdict(sample: Sample) -> Verdict:
