@@ -100,7 +100,7 @@ class Teacher:
 
         Raises `HiclError` as `encode_texts` does.
         """
-        fill = fill_templates if self._templates == "all" else lambda prompt: [prompt]
+        fill = fill_templates if self._templates == "all" else lambda prompt: [prompt.strip('"')]
         filled = ([text for prompt in prompts for text in fill(prompt)] for prompts in classes.prompts)
         return np.stack([ensemble(self.encode_texts(texts)) for texts in filled])
 
