@@ -236,6 +236,7 @@ PRESETS = {
         model=ModelConfig(stem=16, planes=(16, 32, 48, 64, 48, 48, 32, 32)),
         heads=HeadConfig(tokens=256, heads=2),
         loss=LossConfig(kl_space="logits", mean_over="labels"),
+        contrast=ContrastConfig(rows=1024),  # a table of 4,096 by 4,096 would take longer than the network
         schedule=ScheduleConfig(epochs=50, batch=2),
         optim=OptimConfig(save_every=50),
     ),
@@ -258,6 +259,7 @@ PRESETS = {
         model=ModelConfig("spvcnn", stem=16, planes=(16, 16, 32, 48, 48, 32, 16, 16)),
         heads=HeadConfig(tokens=256, heads=2),
         loss=LossConfig(kl_space="logits", mean_over="labels"),
+        contrast=ContrastConfig(rows=1024),
         schedule=ScheduleConfig(epochs=30, batch=2),
         optim=OptimConfig(save_every=50),
     ),

@@ -193,11 +193,11 @@ def _read_cache(folder: Path):
 def _batch(cache, scene_id: str):
     from hicl.train import stream
     from hicl.train.config import PRESETS
+    from hicl.train.objectives import kind
 
     config = PRESETS["miniature"]
-    source = stream.Source(
-        cache.path, (scene_id,), tuple(cache.fingerprints([scene_id])), "refined", config.heads, 0, config.stream
-    )
+    fingerprints, needs = tuple(cache.fingerprints([scene_id])), kind(config).needs(config)
+    source = stream.Source(cache.path, (scene_id,), fingerprints, needs, config.heads, 0, config.stream)
     batch = stream.make_batch(cache, source, 0, [0])
     return batch.coords.numpy(), batch.histogram.numpy(), batch.token_label.numpy()
 
