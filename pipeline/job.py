@@ -115,7 +115,9 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         if xyz is not None:
             own = any(file.suffix.lower() == ".ply" for file in scene.point_files())
             surface = (points or Points(xyz, np.zeros_like(xyz, np.uint8))) if own else None
-            faults = [str(verdict) for verdict in doctor.faults(doctor.examine(scene, surface))]
+            faults = [
+                str(verdict) for verdict in doctor.faults(doctor.examine(scene, surface, job.teacher is not None))
+            ]
         if "views" in todo or with_features:
             skipped = {}
             with feature_reader(job) if with_features else contextlib.nullcontext() as reader:

@@ -22,8 +22,9 @@ _FITS = 0.7
 _OPEN = "can't be told before {} fit"
 
 
-def examine(scene: Scene, points: Points | None = None) -> list[Verdict]:
+def examine(scene: Scene, points: Points | None = None, with_colors: bool = True) -> list[Verdict]:
     """A verdict of each check. points: the surface that came with the scene; None: it has none of its own.
+    with_colors: False: no colour image is decoded, and nothing said of them.
 
     Reads a few frames of the scene; takes seconds at most. Doesn't raise: frames or intrinsics that can't be read are a
     verdict.
@@ -32,7 +33,7 @@ def examine(scene: Scene, points: Points | None = None) -> list[Verdict]:
     try:
         _ = scene.depth_camera, scene.color_camera
         check = frames.NAME
-        sample = Sample(scene)
+        sample = Sample(scene, with_colors)
     except HiclError as error:
         return [Verdict(check, "fault", str(error))]
     own = frames.verdict(sample)
@@ -41,7 +42,7 @@ def examine(scene: Scene, points: Points | None = None) -> list[Verdict]:
     alone = lens.verdict(sample)
     if alone is not None:
         found[lens.NAME] = alone
-    elif best is not None or sample.agree:
+    elif with_colors and (best is not None or sample.agree):
         told = colors.verdict(sample, best.geometry if best else sample.geometry, best.told if best else "")
         if found[told.check].state != "fault":
             found[told.check] = told

@@ -17,19 +17,22 @@ def verdict(sample: Sample) -> Verdict:
         return Verdict(NAME, "fault", f"{len(sample.unread)} of {tried} can't be read; the first: {sample.unread[0]}")
     stuck = {
         "poses": _repeated(sample, sample.geometry.pose),
-        "colour images": _repeated(sample, sample.greys),
         "depth images": _repeated(sample, sample.geometry.depth, sample.geometry.pose),
     }
+    if sample.with_colors:
+        stuck["colour images"] = _repeated(sample, sample.greys)
     worst = max(stuck, key=stuck.__getitem__)
     if stuck[worst] > _STUCK:
         told = f"{percent(stuck[worst])} of the {worst} are another frame's, though the rest of the frame isn't"
         return Verdict(NAME, "fault", told, stuck[worst], "leave those frames out, or write them anew")
+    usable = f"{len(sample.frames)} of {tried} looked at are usable"
+    if not sample.with_colors:
+        return Verdict(NAME, "well", usable)
     sharp = float(np.median([sharpness(frame.color) for frame in sample.frames]))
     if sharp < _SHARP:
         told = f"most are blurred (sharpness {sharp:.2f}, below {_SHARP})"
         return Verdict(NAME, "remark", told, sharp, "labels of small things will be poor")
-    told = f"{len(sample.frames)} of {tried} looked at are usable, sharpness {sharp:.2f}"
-    return Verdict(NAME, "well", told, sharp)
+    return Verdict(NAME, "well", f"{usable}, sharpness {sharp:.2f}", sharp)
 
 
 def _repeated(sample: Sample, own: np.ndarray, other: np.ndarray | None = None) -> float:

@@ -76,10 +76,11 @@ class Fit(NamedTuple):
 
 class Sample:
     """The frames of a scene that its checks look at. at: their places in `scene.frame_ids`, int [F]; frames: those;
-    unread: why others can't be read. Raises `HiclError` if none can, or there are no intrinsics."""
+    unread: why others can't be read; with_colors: whether their colour images are wanted, and have to decode. Raises
+    `HiclError` if none can, or there are no intrinsics."""
 
-    def __init__(self, scene: Scene):
-        self.scene = scene
+    def __init__(self, scene: Scene, with_colors: bool = True):
+        self.scene, self.with_colors = scene, with_colors
         self.cameras: tuple[Camera, Camera] = scene.depth_camera, scene.color_camera
         n = len(scene.frame_ids)
         first = np.linspace(0, max(n - 2, 0), _PLACES).astype(int)
@@ -90,7 +91,7 @@ class Sample:
         for place in places.tolist():
             try:
                 frame = scene.frame(int(scene.frame_ids[place]))
-                _ = frame.color
+                _ = with_colors and frame.color
                 if self.frames and frame.depth.shape != self.frames[0].depth.shape:
                     raise FrameError(f"{scene.id}: depth images of different sizes")
             except FrameError as error:
