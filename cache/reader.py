@@ -136,7 +136,7 @@ class SceneReader(Group):
             attributes = scene_attributes(read_bytes(path / "zarr.json"), mirror.where if mirror else path)
         self.attributes: dict = attributes
         counts = self.attributes["counts"]
-        sizes = {letter: counts[name] for name, letter in COUNTS.items()} | {"T": MAX_CLASSES}
+        sizes = {letter: counts[name] for name, letter in COUNTS.items()} | {"C": MAX_CLASSES, "T": MAX_CLASSES}
         if root is not None:
             sizes["T"] = len(root["truth_classes"] or root["classes"])
             if self.attributes["stages"]["text"] == root["text_fingerprint"]:  # else its labels are of other classes

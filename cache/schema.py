@@ -23,8 +23,8 @@ COUNTS = {"points": "N", "frames": "F", "pairs": "P", "sets": "K"}  # in a scene
 class ArraySpec:
     """One array of a scene.
 
-    shape: a number, or a letter that has one value in a scene (N points, M triangles, F frames, P pairs, K sets; h, w,
-    d teacher grid; C classes of the cache).
+    shape: a number, or a letter that has one value in a scene (N points, M triangles, F frames, P pairs; h, w, d
+    teacher grid; C classes of the cache).
     stage: the stage that writes it. codec: how Blosc packs it: what training reads, to unpack fast, the rest, to be
     small; None: stored as it is, so that a local reader maps the file into memory. In a group all is packed, such an
     array by `packed`. instead: of a required array, what it may be absent beside.
@@ -73,7 +73,6 @@ SCENE_ARRAYS = {
         ArraySpec("pairs/raw", "|u1", ("P",), "labels", codec="lz4hc"),
         ArraySpec("pairs/refined", "|u1", ("P",), "labels", codec="lz4hc"),
         ArraySpec("points/spread", "|u1", ("N",), "labels", codec="lz4hc", required=False),
-        ArraySpec("sets/score", "<f4", ("K", "C"), "labels", codec="lz4hc", required=False),
     )
 }
 
@@ -114,8 +113,8 @@ def assert_values(
 ) -> None:
     """Check that an array's values are what kernels may index by, and finite. Raises `HiclError`.
 
-    read: gives the arrays that it is compared with. sizes: of the letters, with T, the number of classes of the ground
-    truth, and, if they are known, C, that of classes, and K, that of sets.
+    read: gives the arrays that it is compared with. sizes: of the letters, with C and T, the numbers of classes and of
+    those of the ground truth, and K, that of sets, if it is known.
     """
     what = f"{where}: {name}"
     if array.dtype.kind == "f":
@@ -143,7 +142,7 @@ def assert_values(
         if (array >= pixel_end).any():
             raise HiclError(f"{what} lies outside its view")
     elif name in ("pairs/raw", "pairs/refined", "points/spread", "points/label"):
-        end = sizes["T"] if name == "points/label" else sizes.get("C", MAX_CLASSES)
+        end = sizes["T" if name == "points/label" else "C"]
         if len(array) and (array + np.uint8(1)).max() > end:  # 255 becomes 0
             _in_range(array[array != NO_LABEL], 0, end, what)
 
@@ -154,7 +153,7 @@ def validate(arrays: dict[str, np.ndarray], n_classes: int, where: str) -> dict[
     Returns the scene's sizes by their letters, with K, the number of sets. Raises `HiclError` naming `where` and the
     first array that is wrong.
     """
-    sizes = {"C": n_classes, "T": MAX_CLASSES}
+    sizes: dict[str, int] = {}
     for name, array in arrays.items():
         spec = SCENE_ARRAYS.get(name)
         if spec is None:
@@ -163,6 +162,7 @@ def validate(arrays: dict[str, np.ndarray], n_classes: int, where: str) -> dict[
     lacking = missing(arrays)
     if lacking:
         raise HiclError(f"{where}: {lacking[0]} is missing")
+    sizes |= {"C": n_classes, "T": MAX_CLASSES}
     for name in (name for name in SCENE_ARRAYS if name in arrays):  # what others are compared with comes before them
         assert_values(name, arrays[name], arrays.__getitem__, sizes, where)
     if "points/valid" in arrays and not arrays["points/valid"][arrays["pairs/point"]].all():

@@ -237,8 +237,7 @@ def label_from_features(text: np.ndarray, arrays: Arrays, sureness: float = 0.0)
 
 
 def make_labels(raw: np.ndarray, votes: np.ndarray, arrays: Arrays, config: PreprocessConfig) -> Arrays:
-    """pairs/raw, pairs/refined (HICL section 3.2: the mode over each projected set), points/spread and, of a teacher's
-    features, sets/score.
+    """pairs/raw, pairs/refined (HICL section 3.2: the mode over each projected set) and points/spread.
 
     Where there are masks (pairs/mask), they vote in an image as sets do, before the sets, after them or in their place.
 
@@ -255,8 +254,4 @@ def make_labels(raw: np.ndarray, votes: np.ndarray, arrays: Arrays, config: Prep
         refined = spread[point] if by_set == "scores" else refine.vote(refined, point, indptr, sets, scope=by_set)
     if mask is not None and config.masks == "after":
         refined = refine.vote_in_masks(refined, mask, indptr)
-    found = {"pairs/raw": raw, "pairs/refined": refined, "points/spread": spread}
-    if "features/grid" in arrays:
-        pairs = np.bincount(sets[point], minlength=len(votes))
-        found["sets/score"] = (votes / np.maximum(pairs, 1)[:, None]).astype(np.float32)
-    return found
+    return {"pairs/raw": raw, "pairs/refined": refined, "points/spread": spread}

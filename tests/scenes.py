@@ -9,8 +9,7 @@ from hicl.cache.schema import SCENE_ARRAYS
 
 CLASSES = ("wall", "floor", "chair")
 OPTIONAL = (
-    "points/face", "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "sets/score",
-    "features/grid",
+    "points/face", "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "features/grid",
     "features/scale", "pairs/mask",
 )  # fmt: skip
 
@@ -39,7 +38,6 @@ def arrays(seed=0, n=7, views=(3, 0, 4), with_optional=True):
         "pairs/raw": rng.choice([0, 1, 2, 255], p).astype("u1"),
         "pairs/refined": rng.choice([0, 1, 2, 255], p).astype("u1"),
         "points/spread": rng.choice([0, 1, 2, 255], n).astype("u1"),
-        "sets/score": rng.random((3, len(CLASSES))).astype("<f4"),
     }
     found["points/intensity"] = (np.arange(n) * 7 + seed).astype("u1")
     found["points/sweep"], found["points/valid"] = np.zeros(n, "u1"), np.ones(n, "u1")

@@ -30,7 +30,6 @@ def frame(seed, n=300, truth=True):
     found["points/label"] = rng.choice([0, 3, 10, 255], n).astype("u1")  # 13 of the classes are in no truth
     for name in ("points/spread", "pairs/raw", "pairs/refined"):
         found[name] = np.zeros_like(found[name])
-    found["sets/score"] = np.zeros((len(found["sets/score"]), len(CLASSES)), "f4")
     if not truth:
         del found["points/label"]
     return found

@@ -40,8 +40,11 @@ def answers_of(model: "Model", scene: SceneReader, pool: Pool = "none", ensemble
     if ensemble == "none":
         found = model.predict(xyz, values, sets=groups)
         return Prediction(found.label[place], found.score[place])
-    network = model.probabilities(xyz, values, groups)
-    joined = together(network, image_labels(scene, network.shape[1])[sets], ensemble)
+    network, every = model.probabilities(xyz, values, groups), scene.read("sets/id")
+    spread = scene.read("points/spread") if scene.has("points/spread") else None
+    raw, of_pair = scene.read("pairs/raw"), every[scene.read("pairs/point")]
+    images = image_labels(raw, of_pair, every, spread, network.shape[1])
+    joined = together(network, images[sets], ensemble)
     score = joined.max(axis=1) / joined.sum(axis=1)
     return Prediction(joined.argmax(axis=1).astype(np.uint16)[place], score.astype(np.float32)[place])
 

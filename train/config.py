@@ -149,12 +149,6 @@ class RecipeConfig:
     own_labels: bool = setting(
         True, "Labels of sets by the images and by the network's moving average together, from average_epoch on"
     )
-    set_weight: float = setting(
-        0.5,
-        "Part of L_ce that is of sets: of the mean scores of a set's voxels, weighing the root of their number",
-        least=0,
-        below=1,
-    )
     pull_weight: float = setting(0.0, "Weight of L_pull: cosine of a voxel to its set's mean, by the average", least=0)
     match_weight: float = setting(
         0.0, "Weight of L_match: similarity to the sets of other scenes, as the average has it", least=0

@@ -10,13 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from hicl.cache.reader import SceneReader
 from hicl.cache.schema import NO_LABEL
 
-# Of the softmax that makes probabilities of a set's scores, as a part of the scores' standard deviation over classes: a
-# teacher's cosines have a range of their own. On rooms that no table has, these probabilities are as sure as they are
-# right (log-loss 0.91 at 0.3 to 0.35, 0.94 at 0.4; shares 1.21), and the product with a network's is best.
-TEMPERATURE = 0.4
 # What every class has beside what the images give it, where that is multiplied with a network's probabilities.
 DOUBT = 0.02
 
@@ -61,34 +56,10 @@ def set_means(
     return (sums / points.clamp(min=1)[:, None]).float()
 
 
-def image_labels(scene: SceneReader, n_classes: int) -> np.ndarray:
-    """What all images say of each set of a scene, in probabilities: float32 [K, n_classes], rows that add up to 1, or 0
-    where no image shows the set.
-
-    By the scores of its pairs (`of_scores`) where the cache has them; else by its pairs' labels (`of_labels`).
-    """
-    if scene.has("sets/score"):
-        return of_scores(scene.read("sets/score"))
-    sets = scene.read("sets/id")
-    spread = scene.read("points/spread") if scene.has("points/spread") else None
-    return of_labels(scene.read("pairs/raw"), sets[scene.read("pairs/point")], sets, spread, n_classes)
-
-
-def of_scores(score: np.ndarray) -> np.ndarray:
-    """Softmax of a set's mean scores: float32 [K, C] to float32 [K, C]; a set without any, all 0, keeps 0."""
-    seen = score.any(axis=1)
-    found = np.zeros_like(score)
-    if seen.any():
-        own = score[seen] / max(TEMPERATURE * float(np.sqrt(score[seen].var(axis=1).mean())), 1e-6)
-        odds = np.exp(own - own.max(axis=1, keepdims=True))
-        found[seen] = odds / odds.sum(axis=1, keepdims=True)
-    return found
-
-
-def of_labels(
+def image_labels(
     label: np.ndarray, set_of_pair: np.ndarray, sets: np.ndarray, spread: np.ndarray | None, n_classes: int
 ) -> np.ndarray:
-    """Half a set's pairs' labels by their shares, half its spread label.
+    """What all images say of each set, in probabilities: half its pairs' labels by their shares, half its spread label.
 
     The spread label is the class that all images together think best, and more often right than the largest share; the
     shares say how much there is to doubt.

@@ -156,7 +156,8 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int, half: i
     label = scene.read(f"pairs/{needs.labels}") if needs.labels else np.full(len(point), NO_LABEL, np.uint8)
     said = np.zeros((int(sets.max()) + 1, len(cache.classes)), np.float32)
     if needs.said:
-        said = image_labels(scene, len(cache.classes))
+        spread = scene.read("points/spread") if scene.has("points/spread") else None
+        said = image_labels(scene.read("pairs/raw"), sets[point], sets, spread, len(cache.classes))
 
     # The name and not the number: adding a scene to a cache leaves the others' samples as they were.
     seed = [source.seed, epoch, zlib.crc32(name.encode())]

@@ -19,7 +19,7 @@ from hicl.cache.writer import CacheWriter, staging
 from hicl.errors import HiclError
 
 URL = "memory://bucket/cache"
-LABELS = ("pairs/raw", "pairs/refined", "points/spread", "sets/score")
+LABELS = ("pairs/raw", "pairs/refined", "points/spread")
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +176,7 @@ def test_what_is_kept_is_neither_uploaded_nor_copied(monkeypatch):
         monkeypatch.setattr(MemoryFileSystem, name, spying(getattr(MemoryFileSystem, name)))
     relabel(URL)
     chunks = {path.split("/c/")[0].rsplit("/", 2)[-1] for path in written if "/c/" in path}
-    assert chunks == {"raw", "refined", "spread", "score"}
+    assert chunks == {"raw", "refined", "spread"}
     assert_scene(open_cache(URL).scene("a"), arrays(0) | {name: arrays(5)[name] for name in LABELS})
 
 

@@ -16,11 +16,9 @@ SPEC = {
     "pairs/mask": ("int32", 1, False), "sets/id": ("int32", 1, False),
     "features/grid": ("int8", 4, False), "features/scale": ("float32", 3, False), "pairs/raw": ("uint8", 1, False),
     "pairs/refined": ("uint8", 1, False), "points/spread": ("uint8", 1, False),
-    "sets/score": ("float32", 2, False),
 }  # fmt: skip
 OPTIONAL = {
-    "points/face", "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "sets/score",
-    "features/grid",
+    "points/face", "points/label", "points/intensity", "points/sweep", "points/valid", "points/spread", "features/grid",
     "features/scale", "pairs/mask",
 }  # fmt: skip
 
@@ -62,7 +60,7 @@ def test_wrong_number_of_axes(name):
     refuse({name: lambda a: a[..., 0]}, f"{name} has {SPEC[name][1] - 1} axes, expected {SPEC[name][1]}")
 
 
-@pytest.mark.parametrize("name", sorted(set(SPEC) - {"points/xyz", "points/face", "sets/score"}))
+@pytest.mark.parametrize("name", sorted(set(SPEC) - {"points/xyz", "points/face"}))
 def test_wrong_length(name):
     refuse({name: lambda a: np.concatenate([a, a[-1:]])}, "has shape .*, expected")
 
@@ -113,8 +111,6 @@ def at(index, value):
         ("points/face", at((1, 2), 7), "points/face holds .*7, expected 0..6"),
         ("sets/id", at(2, 7), "sets/id holds 0..7, expected 0..6"),
         ("sets/id", at(2, -1), "sets/id holds -1"),
-        ("sets/score", lambda a: a[:2], "sets/id counts 3 sets, expected 2"),
-        ("sets/score", lambda a: a[:, :2], "sets/score has shape .*, expected"),
         ("sets/id", lambda a: a * 2, "sets/id leaves out 1"),
         ("sets/id", lambda a: a + 1, "sets/id leaves out 0"),
         ("pairs/pixel", at((3, 0), 24), "pairs/pixel lies outside its view"),

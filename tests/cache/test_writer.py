@@ -46,7 +46,7 @@ def test_a_scene_is_replaced_whole(tmp_path):
 
 def test_arrays_can_be_kept(tmp_path):
     path, new = fill(tmp_path / "cache"), arrays(5)
-    labels = {name: new[name] for name in ("pairs/raw", "pairs/refined", "points/spread", "sets/score")}
+    labels = {name: new[name] for name in ("pairs/raw", "pairs/refined", "points/spread")}
     kept = [name for name in new if name not in labels]
     with CacheWriter(path, "scannet") as writer:
         put(writer, "a", new, keep=kept)

@@ -79,7 +79,6 @@ def scene_arrays(
         "pairs/refined": np.concatenate(refineds),
         "sets/id": sets,
         "points/spread": np.where(said.sum(1) > 0, said.argmax(1), 255).astype(np.uint8)[sets],
-        "sets/score": (0.3 * said / np.maximum(said.sum(1, keepdims=True), 1)).astype(np.float32),
     }
 
 
@@ -91,15 +90,6 @@ def add_features(name: str, arrays: dict[str, np.ndarray], width: int = 16) -> N
     codes = rng.integers(-127, 128, (views, 3, 4, width)).astype(np.int8)
     arrays["features/grid"] = codes
     arrays["features/scale"] = (1 / np.linalg.norm(codes.astype(np.float32), axis=3)).astype(np.float32)
-
-
-def said_by_images(score):
-    """[K, C] float64: what the images say of each set by sets/score [K, C], a set at a time."""
-    score = score.astype(np.float64)
-    seen = [own for own in score if own.any()]
-    temperature = 0.4 * np.mean([np.var(own) for own in seen]) ** 0.5
-    odds = [np.exp(own / temperature) if own.any() else 0 * own for own in score]
-    return np.stack([own / max(own.sum(), 1e-300) for own in odds])
 
 
 def stages(**changes: str) -> dict[str, str]:

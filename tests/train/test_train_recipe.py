@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_rooms import TINY, make_cache, said_by_images
+from synthetic_rooms import TINY, make_cache
 from torch.nn import functional as F
 
 from hicl.cache.opening import open_cache
@@ -29,7 +29,6 @@ OFF = {
     "recipe.spread": False,
     "recipe.own_labels": False,
     "recipe.balance": 0.0,
-    "recipe.set_weight": 0.0,
     "recipe.pull_weight": 0.0,
     "recipe.match_weight": 0.0,
 }
@@ -169,6 +168,23 @@ def _learner(cache, **changes):
     return learner, source
 
 
+def _said(scene, n_classes):
+    """[K, C] by a loop over all pairs of all images."""
+    sets, votes = scene.read("sets/id"), {}
+    spread = scene.read("points/spread") if scene.has("points/spread") else None
+    for point, label in zip(scene.read("pairs/point"), scene.read("pairs/raw"), strict=True):
+        if label != 255:
+            votes.setdefault(int(sets[point]), np.zeros(n_classes))[label] += 1
+    said = []
+    for k in range(sets.max() + 1):
+        own = votes.get(k, np.zeros(n_classes))
+        own = own / max(1, own.sum())
+        if spread is not None and own.any():
+            own = (own + np.eye(n_classes)[spread[sets == k][0]]) / 2
+        said.append(own)
+    return np.stack(said)
+
+
 def _cross_entropy(logits, target):
     """Of probabilities [n, C], over the rows that have any."""
     logs = np.log(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
@@ -189,24 +205,19 @@ def test_labels_come_from_all_images_and_later_from_the_average_too(cache, own_l
             logits = (net(batch.coords, batch.features, 2, batch.grid) @ learner.text.T).numpy().astype(float)
             if own_labels:
                 taught = average(batch.coords, batch.features, 2, batch.grid) @ learner.text.T
-        target, of_sets = np.zeros((len(scene), 5)), []
+        target = np.zeros((len(scene), 5))
         for number, name in enumerate(batch.scenes):
-            for k, said in enumerate(said_by_images(cache.scene(name).read("sets/score"))):
+            for k, said in enumerate(_said(cache.scene(name), 5)):
                 rows = np.flatnonzero((scene == number) & (batch.sets.numpy() == k))
                 target[rows] = said
                 if epoch == 5 and own_labels and len(rows):
                     joined = taught[rows].mean(dim=0).softmax(dim=0).numpy() * (said + 0.02)
                     target[rows] = joined / joined.sum()
-                if len(rows) and target[rows[0]].any():
-                    of_sets.append((len(rows) ** 0.5, logits[rows].mean(axis=0), target[rows[0]]))
         if balance:
             share = 0.99 * learner.objective.frequency.share.numpy() + 0.01 * target.sum(axis=0) / target.sum()
             logits += balance * np.log(share)
-            of_sets = [(weight, own + balance * np.log(share), said) for weight, own, said in of_sets]
         terms = learner.terms(batch)
         assert np.isclose(terms["ce"].item(), _cross_entropy(logits, target), rtol=1e-4)
-        each = [weight * _cross_entropy(own[None], said[None]) for weight, own, said in of_sets]
-        assert np.isclose(terms["set"].item(), sum(each) / sum(weight for weight, _, _ in of_sets), rtol=1e-4)
         if epoch == 5:
             tokens = batch.tokens.flatten().numpy()
             # The heads have just begun.
@@ -224,11 +235,10 @@ def test_with_every_part_off_it_is_experiment_five(cache):
 
 
 def test_the_total_adds_the_new_terms_by_their_weights(cache):
-    learner, source = _learner(cache, recipe__pull_weight=0.5, recipe__match_weight=2.0, recipe__set_weight=0.25)
+    learner, source = _learner(cache, recipe__pull_weight=0.5, recipe__match_weight=2.0)
     terms = learner.terms(stream.make_batch(cache, source, 5, [0, 1]))
     assert {"pull", "match"} <= set(terms)
-    five = {name: value for name, value in terms.items() if name not in ("set", "pull", "match")}
-    five["ce"] = 0.75 * terms["ce"] + 0.25 * terms["set"]
+    five = {name: value for name, value in terms.items() if name not in ("pull", "match")}
     total = learner.objective.total(terms)
     expected = learner.objective.base.total(five) + 0.5 * terms["pull"] + 2.0 * terms["match"]
     assert torch.allclose(total, expected)

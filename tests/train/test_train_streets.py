@@ -35,7 +35,6 @@ def _with_invalid(name, arrays):
     valid[np.random.default_rng(5).choice(n + N_INVALID, N_INVALID, replace=False)] = 0
     kept = np.flatnonzero(valid)
     arrays.pop("points/spread", None)
-    arrays.pop("sets/score")  # whose sets are one more now
     filler = {"points/xyz": -900, "points/label": 255, "points/intensity": 77, "sets/id": arrays["sets/id"].max() + 1}
     for key, value in filler.items():
         own = arrays[key]

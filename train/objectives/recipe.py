@@ -2,8 +2,7 @@
 
 Labels belong to sets, and are probabilities. First they are what all images of the scene say of a set (`spread`); once
 the network knows something, what the images and its own moving average say together (`own_labels`). HICL's terms then
-learn them in every voxel and token, seen by a camera or not, and in each set as a whole, as it is asked when answers
-are pooled (`set_weight`). Frequent classes would swallow rare ones on the way, so
+learn them in every voxel and token, seen by a camera or not. Frequent classes would swallow rare ones on the way, so
 that the classes' frequencies are taken out of the scores (`balance`).
 """
 
@@ -18,12 +17,12 @@ from hicl.train.config import Config, scaled
 from hicl.train.distributed import Group
 from hicl.train.objectives import Inputs, Term
 from hicl.train.objectives.hicl import Hicl
-from hicl.train.objectives.sets import match_divergence, pull_distance, set_cross_entropy, set_means
+from hicl.train.objectives.sets import match_divergence, pull_distance, set_means
 from hicl.train.pooling import DOUBT
 
 
 class Recipe:
-    """See `Objective`. Terms beside those of `base`: {set, pull, match}, where their weights aren't 0.
+    """See `Objective`. Terms beside those of `base`: {pull, match}, where their weights aren't 0.
 
     base: the objective of experiment V. net: the network, whose average teaches. n_classes: C.
     """
@@ -47,20 +46,16 @@ class Recipe:
         taught = None
         if self.average is not None and batch.epoch >= self.average_epoch:
             taught = self._taught(batch, set_of_voxel)
-        of_set = batch.said
         if taught is not None and config.own_labels:
-            of_set = joint(taught @ inputs.text.T, of_set)
-        if config.spread or of_set is not batch.said:
+            of_set = joint(taught @ inputs.text.T, batch.said)
             inputs = dataclasses.replace(inputs, targets=of_set[set_of_voxel])
+        elif config.spread:
+            inputs = dataclasses.replace(inputs, targets=batch.said[set_of_voxel])
         if self.frequency is not None:
             labels = batch.histogram.float() if inputs.targets is None else inputs.targets
             found = self.frequency.updated(self.group.total(labels.sum(dim=0)))
             inputs = dataclasses.replace(inputs, offset=config.balance * found.log())
         terms = self.base.terms(inputs)
-        if inputs.targets is not None and config.set_weight:
-            scores = set_means(inputs.features, set_of_voxel, len(of_set)) @ inputs.text.T
-            scores = scores if inputs.offset is None else scores + inputs.offset
-            terms["set"] = set_cross_entropy(scores, of_set, set_of_voxel)
         if taught is not None and config.pull_weight:
             terms["pull"] = pull_distance(inputs.features, taught, set_of_voxel)
         if taught is not None and config.match_weight:
@@ -79,9 +74,7 @@ class Recipe:
         return set_means(features, set_of_voxel, len(batch.said))
 
     def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
-        by_voxel = terms["ce"]
-        by_set = terms.get("set", by_voxel)
-        total = self.base.total(terms | {"ce": torch.lerp(by_voxel, by_set, self.config.set_weight)})
+        total = self.base.total(terms)
         for name, weight in (("pull", self.config.pull_weight), ("match", self.config.match_weight)):
             if name in terms:
                 total = total + weight * terms[name]

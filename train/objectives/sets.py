@@ -1,11 +1,9 @@
-"""Terms of geometric sets: what each is as a whole, its voxels pulled together, and its likeness to the sets of other
-scenes kept."""
+"""Terms of geometric sets: their voxels pulled together, and their likeness to the sets of other scenes kept."""
 
 import torch
 from torch.nn import functional as F
 
 from hicl.train.objectives import Term
-from hicl.train.objectives.losses import pair_cross_entropy
 
 
 def set_means(features_Vd: torch.Tensor, set_of_voxel: torch.Tensor, n_sets: int) -> torch.Tensor:
@@ -13,17 +11,6 @@ def set_means(features_Vd: torch.Tensor, set_of_voxel: torch.Tensor, n_sets: int
     sums = features_Vd.new_zeros(n_sets, features_Vd.shape[1]).index_add(0, set_of_voxel, features_Vd)
     count = torch.bincount(set_of_voxel, minlength=n_sets).clamp(min=1)
     return sums / count[:, None]
-
-
-def set_cross_entropy(logits_SC: torch.Tensor, target_SC: torch.Tensor, set_of_voxel: torch.Tensor) -> Term:
-    """Cross-entropy of each set's mean scores, a set weighing the root of its number of voxels: what is small counts
-    more than among voxels, and less than if it were as many as what is large. Sum, and sum of the weights.
-
-    logits_SC: scores, means over the set's voxels. target_SC: probabilities, or 0 where nothing is known. set_of_voxel:
-    int64 [V].
-    """
-    weight = torch.bincount(set_of_voxel, minlength=len(target_SC)).to(target_SC.dtype).sqrt()
-    return pair_cross_entropy(logits_SC, target_SC * weight[:, None])
 
 
 def pull_distance(features_Vd: torch.Tensor, target_Sd: torch.Tensor, set_of_voxel: torch.Tensor) -> Term:
