@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +16,6 @@ from hicl.files import replacing
 from hicl.objects import STUFF, find_objects
 from hicl.pipeline.report import truth_map
 from hicl.progress import counted
-
-if TYPE_CHECKING:
-    pass
 
 PERFECT = "truth"
 """In place of a kind of labels: the true ones, which show what connectivity alone leaves to be wished."""

@@ -18,9 +18,11 @@ _SIGNS = {"well": "ok", "remark": "note", "fault": "FAULT", "open": "?"}
 
 def doctor(
     folder: Annotated[Path, typer.Argument(help="A capture: posed RGB-D frames; a folder of captures; or ScanNet's.")],
-    depth_scale: Annotated[float | None, typer.Option(help="As of `hicl preprocess rgbd`. [default: 1000]")] = None,
-    poses: Annotated[str | None, typer.Option(help="As of `hicl preprocess rgbd`. [default: camera-to-world]")] = None,
-    axes: Annotated[str | None, typer.Option(help="As of `hicl preprocess rgbd`. [default: opencv]")] = None,
+    depth_scale: Annotated[
+        float | None, typer.Option(help="As of `hicl preprocess rgbd`. [default: the capture's]")
+    ] = None,
+    poses: Annotated[str | None, typer.Option(help="As of `hicl preprocess rgbd`. [default: the capture's]")] = None,
+    axes: Annotated[str | None, typer.Option(help="As of `hicl preprocess rgbd`. [default: the capture's]")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file as well.")] = None,
 ) -> None:
     """Do poses, depth, intrinsics, colours and surface fit together? What is wrong, by how much, and what mends it."""

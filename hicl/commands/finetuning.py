@@ -10,7 +10,7 @@ from hicl.errors import HiclError
 
 _LABELS = "Share of the training scenes whose labels are used, drawn by the seed: 1%, 5%, 10%, 100%, …"
 Linear = Annotated[bool, typer.Option("--linear", help="A linear probe: train nothing but a new head.")]
-Scratch = Annotated[bool, typer.Option("--from-scratch", help="The same network, from random weights.")]
+Scratch = Annotated[bool, typer.Option("--from-scratch", help="The same network, of random weights.")]
 Steps = Annotated[int, typer.Option(min=1, help="Steps, whatever the share.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of scenes, order, augmentation and the new head.")]
 
@@ -32,7 +32,7 @@ def finetune(
     out: Annotated[Path, typer.Option("-o", "--out", help="The new run's folder.")],
     labels: Annotated[str, typer.Option(help=_LABELS)] = "100%",
     linear: Linear = False,
-    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="The same network, of random weights.")] = False,
+    from_scratch: Scratch = False,
     steps: Steps = 300,
     seed: Seed = 0,
     device: Device = "auto",

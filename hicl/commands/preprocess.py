@@ -244,7 +244,6 @@ def report_labels(
 ) -> None:
     """Accuracy and mIoU of the pseudo-labels, raw and voted, and what the sets could reach. With --compare, how far
     labels agree between views and within sets, which needs no ground truth: what to choose a read-out by."""
-    from hicl.errors import HiclError
     from hicl.pipeline import comparison, report
 
     if compare != bool(caches) or (cache is None) != compare:

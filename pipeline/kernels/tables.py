@@ -52,17 +52,25 @@ def _first(high):
 
 
 @kernel
+def _skipped(data, at, end, brackets):
+    """From `at` on, the next quote, or backslash or, with `brackets`, what may be a bracket; or fewer than 8 bytes
+    before the end."""
+    while at + 8 <= end:
+        word = _word(data, at)
+        other = ((word & ~_HIGH) + _TO_BRACKET) & _HIGH if brackets else _holds(word, _BACKSLASH)
+        high = _holds(word, _QUOTE) | other
+        if high:
+            return at + _first(high)
+        at += 8
+    return at
+
+
+@kernel
 def _past_string(data, at, end, escaped):
     """Behind the string that begins at the quote `at`, or SHORT; escaped b1 [1] is set if there is a backslash."""
     at += 1
     while at < end:
-        while at + 8 <= end:
-            word = _word(data, at)
-            high = _holds(word, _QUOTE) | _holds(word, _BACKSLASH)
-            if high:
-                at += _first(high)
-                break
-            at += 8
+        at = _skipped(data, at, end, False)
         if at >= end:
             return SHORT
         if _at(data, at) == _QUOTE:
@@ -83,13 +91,7 @@ def _past_value(data, at, end, escaped):
     if first == _LIST or first == _OBJECT:
         depth = 0
         while at < end:
-            while at + 8 <= end:
-                word = _word(data, at)
-                high = _holds(word, _QUOTE) | (((word & ~_HIGH) + _TO_BRACKET) & _HIGH)
-                if high:
-                    at += _first(high)
-                    break
-                at += 8
+            at = _skipped(data, at, end, True)
             if at >= end:
                 return SHORT
             sign = _at(data, at)

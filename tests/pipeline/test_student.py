@@ -4,33 +4,24 @@ import json
 
 import numpy as np
 import pytest
+from invoke import hicl
 from PIL import Image
-from typer.testing import CliRunner
 
-from hicl import commands
 from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
 from hicl.pipeline.miniature import scan
 from hicl.pipeline.report import measure
 
 
-def run(*arguments):
-    result = CliRunner().invoke(commands.app, [str(a) for a in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def test_the_students_labels_become_a_row_of_table_1(tmp_path, monkeypatch):
     monkeypatch.setattr(scan, "FRAMES", 4)  # a room takes as long as its images
     root, cache, out = tmp_path / "rooms", tmp_path / "cache", tmp_path / "student"
-    run("miniature", "--scenes", 2, "--out", root, "--workers", 1)
-    run("preprocess", "miniature", "--root", root, "--out", cache, "--workers", 1)
-    said = run("student", "--root", root, "--cache", cache, "--out", out, "--steps", 4, "--workers", 1)
+    hicl("miniature", "--scenes", 2, "--out", root, "--workers", 1)
+    hicl("preprocess", "miniature", "--root", root, "--out", cache, "--workers", 1)
+    said = hicl("student", "--root", root, "--cache", cache, "--out", out, "--steps", 4, "--workers", 1)
     assert "next: hicl table1 --cache" in said and json.loads((out / "student.json").read_text())["parameters"] > 1e6
     before = (out / "student.json").read_bytes()
-    run("student", "--root", root, "--cache", cache, "--out", out, "--steps", 4, "--workers", 1)
+    hicl("student", "--root", root, "--cache", cache, "--out", out, "--steps", 4, "--workers", 1)
     assert (out / "student.json").read_bytes() == before  # with its minutes: it wasn't trained anew
     opened, labelled = open_cache(cache), open_cache(out / "cache")
     assert labelled.scene_ids() == opened.scene_ids("val")
@@ -45,9 +36,9 @@ def test_the_students_labels_become_a_row_of_table_1(tmp_path, monkeypatch):
     row, column = np.floor((pixel[own] + 0.5) * image.shape / scene.read("views/size")[view]).astype(int).T
     np.testing.assert_array_equal(scene.read("pairs/raw")[own], image[row, column])
     rows = ("--row", "maskclip", "--row", "maskclip-plus")
-    text = run("table1", "--cache", cache, "--out", tmp_path / "results", "--student", out, *rows)
+    text = hicl("table1", "--cache", cache, "--out", tmp_path / "results", "--student", out, *rows)
     assert "| MaskCLIP+ | 21.6 |" in text
     table = json.loads((tmp_path / "results/table1.json").read_text())["rows"]
     assert table["maskclip-plus"]["all"]["miou"] == [measure(labelled, labelled.scene_ids())["raw_all"]["miou"]]
     with pytest.raises(HiclError, match="--row maskclip-plus needs what `hicl student` wrote"):
-        run("table1", "--cache", cache, "--out", tmp_path / "results", *rows)
+        hicl("table1", "--cache", cache, "--out", tmp_path / "results", *rows)

@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from invoke import hicl
 from safetensors.torch import load_file
 from synthetic_rooms import TINY, add_features, make_cache
-from typer.testing import CliRunner
 
-from hicl import commands
 from hicl.cache.reader import Group
 from hicl.errors import HiclError
 from hicl.train import loop
@@ -39,13 +38,6 @@ def truth_read(monkeypatch):
     return names
 
 
-def _run(*arguments):
-    result = CliRunner().invoke(commands.app, [str(a) for a in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.output
-
-
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_no_objective_ever_reads_true_labels(cache, tmp_path, truth_read, name):
     loop.train(cache, load("miniature", None, SETTINGS | {"objective": name, "experiment": "VI"}), tmp_path / name)
@@ -61,18 +53,18 @@ def test_a_larger_share_holds_a_smaller():
 
 def test_fine_tuning_reads_the_labels_that_it_says_and_learns_from_them(cache, pretrained, tmp_path, truth_read):
     words = ("finetune", "--cache", cache, "--model", pretrained, "--labels", "50%", "--steps", "60")
-    said = _run(*words, "--out", tmp_path / "tuned")
+    said = hicl(*words, "--out", tmp_path / "tuned")
     names = labelled_scenes([f"train0{i}" for i in range(4)], 0.5, 0)
     assert f"labels of 2 scenes, seed 0: {', '.join(names)}" in said and set(truth_read) == set(names)
     assert json.loads((tmp_path / "tuned/model.json").read_text())["labelled"] == names
-    _run("evaluate", "--cache", cache, "--model", tmp_path / "tuned")
+    hicl("evaluate", "--cache", cache, "--model", tmp_path / "tuned")
     assert json.loads((tmp_path / "tuned/evaluation-val.json").read_text())["accuracy"] > 60
     with pytest.raises(HiclError, match="tuned: holds something already; choose another --out"):
-        _run(*words, "--out", tmp_path / "tuned")
+        hicl(*words, "--out", tmp_path / "tuned")
 
 
 def test_a_linear_probe_changes_the_head_alone(cache, pretrained, tmp_path):
-    _run("finetune", "--cache", cache, "--model", pretrained, "--linear", "--steps", "3", "--out", tmp_path / "probe")
+    hicl("finetune", "--cache", cache, "--model", pretrained, "--linear", "--steps", "3", "--out", tmp_path / "probe")
     before, after = (load_file(run / "model.safetensors") for run in (pretrained, tmp_path / "probe"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"net.head.weight", "net.head.bias"}
@@ -80,7 +72,7 @@ def test_a_linear_probe_changes_the_head_alone(cache, pretrained, tmp_path):
 
 def test_the_table_has_a_row_an_objective_and_a_random_start(cache, pretrained, tmp_path):
     words = ("--cache", cache, "--model", pretrained, "--labels", "25%", "--labels", "100%", "--steps", "2")
-    said = _run("table-pretraining", *words, "--out", tmp_path)
+    said = hicl("table-pretraining", *words, "--out", tmp_path)
     rows = json.loads((tmp_path / "pretraining.json").read_text())["rows"]
     assert list(rows) == ["random start", "pointcontrast"] and list(rows["pointcontrast"]) == ["25%", "100%"]
     assert "| pre-trained by | 25% | 100% |" in said and np.isfinite(list(rows["random start"].values())).all()
@@ -89,4 +81,4 @@ def test_the_table_has_a_row_an_objective_and_a_random_start(cache, pretrained, 
 @pytest.mark.parametrize("share", ["0%", "101%", "10", "some%"])
 def test_a_share_is_between_none_and_all(cache, pretrained, tmp_path, share):
     with pytest.raises(HiclError, match=f"--labels {share}: must be a share above 0%"):
-        _run("finetune", "--cache", cache, "--model", pretrained, "--labels", share, "--out", tmp_path / "x")
+        hicl("finetune", "--cache", cache, "--model", pretrained, "--labels", share, "--out", tmp_path / "x")

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from invoke import hicl
 from synthetic_rooms import TINY, add_features, make_cache
-from typer.testing import CliRunner
 
-from hicl import commands
 from hicl.errors import HiclError
 from hicl.train import loop
 from hicl.train.config import OBJECTIVES, load
@@ -23,14 +22,6 @@ SETTINGS = TINY | {"schedule.epochs": 2, "schedule.batch": 2, "optim.save_every"
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return make_cache(tmp_path_factory.mktemp("objectives") / "cache", n_points=300, edit=add_features)
-
-
-def _run(*arguments):
-    result = CliRunner().invoke(commands.app, [str(a) for a in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -55,16 +46,16 @@ def test_every_objective_learns_and_resumes_to_the_same_weights(cache, tmp_path,
 
 def test_an_objective_by_the_command_line(cache, tmp_path):
     flags = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
-    said = _run("train", "--cache", cache, "--objective", "slidr", "--out", tmp_path / "run", *flags)
+    said = hicl("train", "--cache", cache, "--objective", "slidr", "--out", tmp_path / "run", *flags)
     assert "slidr, seed 0" in said
-    assert "mIoU" in _run("evaluate", "--cache", cache, "--model", tmp_path / "run")
+    assert "mIoU" in hicl("evaluate", "--cache", cache, "--model", tmp_path / "run")
 
 
 def test_what_does_not_go_together_is_said(cache, tmp_path):
     with pytest.raises(HiclError, match="--exp V: the experiments are those of --objective hicl; leave one"):
-        _run("train", "--cache", cache, "--objective", "ppkt", "--exp", "V")
+        hicl("train", "--cache", cache, "--objective", "ppkt", "--exp", "V")
     with pytest.raises(HiclError, match="objective ppk: unknown; known are hicl, "):
-        _run("train", "--cache", cache, "--objective", "ppk")
+        hicl("train", "--cache", cache, "--objective", "ppk")
 
 
 def test_info_nce_is_its_formula():

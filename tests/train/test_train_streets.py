@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from invoke import hicl
 from synthetic_rooms import CLASSES, make_cache, text_embedding
-from test_train_cli import TINY, _run
+from test_train_cli import TINY
 
 from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
@@ -141,7 +142,7 @@ def test_the_preset_follows_from_the_cache(tmp_path):
     ):
         cache = make_cache(tmp_path / name / "cache", dataset=dataset, teacher=teacher, edit=edit, **small)
         run = tmp_path / name / "run"
-        _run("train", "--cache", cache, "--exp", "I", "--out", run, *TINY)
+        hicl("train", "--cache", cache, "--exp", "I", "--out", run, *TINY)
         with open(run / "config.toml", "rb") as file:
             settings = tomllib.load(file)
         assert settings["preset"] == name

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from hicl.train.config import Config
 from hicl.train.distributed import Group
-from hicl.train.objectives import Inputs, Term
+from hicl.train.objectives import Added, Inputs, Term
 from hicl.train.objectives.losses import pair_cross_entropy, pair_distance
 from hicl.train.taught import Needs
 
@@ -35,13 +35,12 @@ def make(config: Config, net: nn.Module, text: torch.Tensor, group: Group) -> "C
     return Clip2Scene(SWITCH * config.schedule.epochs)
 
 
-class Clip2Scene:
+class Clip2Scene(Added):
     """See `Objective`. Terms: {ce, cos}. switch: epoch from which on the network may label itself."""
 
     def __init__(self, switch: float):
+        super().__init__()
         self.switch = switch
-        self.heads: dict[str, nn.Module] = {}
-        self.kept: dict[str, nn.Module] = {}
 
     def terms(self, inputs: Inputs) -> dict[str, Term]:
         batch, taught = inputs.batch, inputs.taught
@@ -52,12 +51,6 @@ class Clip2Scene:
             labels = own_labels(logits, labels)
         distance = pair_distance(taught.pooled(inputs.features), taught.features, taught.count)
         return {"ce": pair_cross_entropy(logits, labels), "cos": distance}
-
-    def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
-        return terms["ce"] + terms["cos"]
-
-    def stepped(self) -> None:
-        pass
 
 
 def own_labels(logits_VC: torch.Tensor, histogram_VC: torch.Tensor) -> torch.Tensor:

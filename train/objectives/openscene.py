@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from hicl.train.config import Config
 from hicl.train.distributed import Group
-from hicl.train.objectives import Inputs, Term
+from hicl.train.objectives import Added, Inputs, Term
 from hicl.train.objectives.losses import pair_distance
 from hicl.train.taught import Needs
 
@@ -31,20 +31,10 @@ def make(config: Config, net: nn.Module, text: torch.Tensor, group: Group) -> "O
     return OpenScene()
 
 
-class OpenScene:
+class OpenScene(Added):
     """See `Objective`. Term: {cos}."""
-
-    def __init__(self) -> None:
-        self.heads: dict[str, nn.Module] = {}
-        self.kept: dict[str, nn.Module] = {}
 
     def terms(self, inputs: Inputs) -> dict[str, Term]:
         taught = inputs.taught
         fused = F.normalize(taught.features, dim=1)
         return {"cos": pair_distance(taught.pooled(inputs.features), fused, torch.ones_like(taught.count))}
-
-    def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
-        return terms["cos"]
-
-    def stepped(self) -> None:
-        pass
