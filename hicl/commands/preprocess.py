@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,17 +47,26 @@ def miniature(
         typer.Option(help="Number of scenes; the last quarter is the split val.  [default: 80 rooms, 40 streets]"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    style: Annotated[
+        float, typer.Option(help="How much pictures of rooms differ in exposure, tint, contrast and blur: up to 3.")
+    ] = 0.0,
+    shared: Annotated[float, typer.Option(help="Share of that which the pictures of one room have in common.")] = 0.0,
     workers: Workers = None,
 ) -> None:
     """Write procedural rooms in ScanNet's own layout, or streets in nuScenes': scans to try everything on."""
     from hicl.commands import following
     from hicl.pipeline.miniature.scan import write_dataset
     from hicl.pipeline.miniature.street.write import write_streets
+    from hicl.pipeline.miniature.style import Style
     from hicl.processes import cores
     from hicl.progress import Progress
 
     scenes = (40 if kind == Kind.street else 80) if scenes is None else scenes
     write: Callable[..., None] = write_streets if kind == Kind.street else write_dataset
+    if style or shared:
+        if kind == Kind.street:
+            raise HiclError(f"--style {style:g} --shared {shared:g}: of rooms only, not of --kind street")
+        write = partial(write_dataset, style=Style(style, shared))
     with Progress("miniature", scenes, kind.value) as bar:
         write(out, scenes, seed, workers=workers or cores(), progress=lambda _: bar.update())
     say(f"{counted(scenes, kind.value)} in {out}")

@@ -11,6 +11,7 @@ under another name and renamed when it is whole, so a killed run goes on where i
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from hicl.pipeline.miniature import mesh, writing
 from hicl.pipeline.miniature.render import Light, draw_light, jpeg, look, measure_depth, photograph, shade
 from hicl.pipeline.miniature.rooms import Room, build_room
 from hicl.pipeline.miniature.solids import Packed, about_z, pack
+from hicl.pipeline.miniature.style import Style
 from hicl.pipeline.miniature.walk import draw_cameras, walk
 from hicl.read import read_json
 
@@ -39,9 +41,11 @@ def write_dataset(
     val_scenes: int | None = None,
     workers: int = 1,
     progress: Callable[[str], None] | None = None,
+    style: Style | None = None,
 ) -> None:
     """Write `scenes` rooms to the folder `out`, the last `val_scenes` of them (default a quarter) for validation.
 
+    style: how the pictures of rooms differ; None: as one camera with one setting takes them.
     progress is called with each scene's id as it is finished, in the order in which they finish; scenes that are there
     already are reported too. Raises `HiclError` if `out` holds anything else than this very set.
     """
@@ -57,16 +61,20 @@ def write_dataset(
         "frames": FRAMES,
         "teacher": "hicl-miniature",
     }
+    if style:
+        settings["style"] = asdict(style)
     with locked(out):
         writing.claim(out, settings, _stamp(seed, -1))
-        _write_all(out, settings, workers, progress)
+        _write_all(out, settings, style, workers, progress)
 
 
-def _write_all(out: Path, settings: dict, workers: int, progress: Callable[[str], None] | None) -> None:
+def _write_all(
+    out: Path, settings: dict, style: Style | None, workers: int, progress: Callable[[str], None] | None
+) -> None:
     seed, scenes = settings["seed"], settings["scenes"]
     names = [_name(i) for i in range(scenes)]
     here = [(out / "scans" / name).is_dir() for name in names]
-    writing.write_each(partial(write_scene, out, seed), names, here, raster, workers, progress)
+    writing.write_each(partial(write_scene, out, seed, style=style), names, here, raster, workers, progress)
     split = scenes - settings["val_scenes"]
     stamp = _stamp(seed, -1)
     writing.write_text(out / "scannetv2_train.txt", "".join(f"{n}\n" for n in names[:split]), stamp)
@@ -82,14 +90,18 @@ def _stamp(seed: int, index: int) -> int:
     return writing.stamp(f"{VERSION}/{seed}/{index}")
 
 
-def write_scene(out: Path, seed: int, index: int) -> None:
+def write_scene(out: Path, seed: int, index: int, style: Style | None = None) -> None:
     """Write scene number `index` into `out`/scans, whole or not at all."""
     name = _name(index)
     final, part = out / "scans" / name, out / "scans" / f".{name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     rng, room, solids, field, light, turn, shift = _begun(seed, index)
+    styles = np.random.default_rng([15, seed, index])  # of their own: rooms and walks are the same in any style
+    of_room = style.room(styles) if style else None
     xyz, rgb, label, faces = scan_surface(rng, room, solids, field, light)
+    if style:
+        rgb = np.rint(255 * np.clip(style.developed(rgb / 255, of_room), 0, 1)).astype(np.uint8)
     xyz = (xyz @ turn.T + shift).astype(np.float32)
     _write_ply(part / f"{name}_vh_clean_2.ply", xyz, rgb, faces)
     _write_ply(part / f"{name}_vh_clean_2.labels.ply", xyz, rgb, faces, label)
@@ -99,7 +111,8 @@ def write_scene(out: Path, seed: int, index: int) -> None:
 
     def frames() -> Iterator[tuple[bytes, np.ndarray, np.ndarray]]:
         for i, pose in enumerate(poses):
-            picture = photograph(rng, look(solids, field, light, color_camera, pose).color)
+            exact = look(solids, field, light, color_camera, pose).color
+            picture = photograph(rng, style.taken(exact, style.picture(styles, of_room)) if style else exact)
             depth = measure_depth(rng, look(solids, field, light, depth_camera, pose))
             recorded = np.full((4, 4), -np.inf) if i in lost else _recorded(rng, pose, turn, shift)
             yield jpeg(picture), depth, recorded.astype(np.float32)

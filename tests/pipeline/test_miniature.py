@@ -19,6 +19,7 @@ from hicl.pipeline.kernels.raster import BASIN, BOX, CYLINDER, ELLIPSOID, SHEET,
 from hicl.pipeline.miniature import mesh, scan, writing
 from hicl.pipeline.miniature.rooms import KINDS, build_room, room_kind
 from hicl.pipeline.miniature.solids import about_z, block, drum, pack
+from hicl.pipeline.miniature.style import Style
 from hicl.pipeline.miniature.textures import plain
 from hicl.pipeline.miniature.walk import look_at
 
@@ -243,3 +244,25 @@ def test_textures_are_bounded_and_repeat():
     color = paint(*args)
     assert color.dtype == np.float32 and color.min() >= 0 and color.max() <= 1
     assert np.array_equal(color, paint(*args))
+
+
+def test_style_leaves_rooms_as_they_are_and_is_the_same_over_all_of_them(dataset, tmp_path):
+    scan.write_dataset(tmp_path / "styled", scenes=2, seed=5, style=Style(1.0, 0.5))
+    for name in ("scene0000_00", "scene0001_00"):
+        plain, styled = (find_one(root, name) for root in (dataset, tmp_path / "styled"))
+        assert all(np.array_equal(plain[axis], styled[axis]) for axis in "xyz")
+        assert not np.array_equal(plain["red"], styled["red"])
+    with pytest.raises(HiclError, match=r"other settings \(style differ\)"):
+        scan.write_dataset(dataset, scenes=2, seed=5, style=Style(1.0))
+    with pytest.raises(HiclError, match="--style 1 --shared 2: must be"):
+        Style(1.0, 2.0)
+    for shared in (0.0, 0.5, 1.0):
+        style, rng = Style(1.0, shared), np.random.default_rng(0)
+        looks = np.array([[style.picture(rng, room) for _ in range(8)] for room in map(style.room, [rng] * 4000)])
+        assert np.allclose(looks.std((0, 1)), 1, atol=0.03)
+        alike = (looks[:, 0] * looks[:, 1]).mean(0)  # covariance of two pictures of a room
+        assert np.allclose(alike, shared, atol=0.06)
+
+
+def find_one(root: Path, name: str) -> np.ndarray:
+    return PlyData.read(next(root.rglob(f"{name}_vh_clean_2.ply")))["vertex"].data
