@@ -62,11 +62,11 @@ def miniature(
     from hicl.progress import Progress
 
     scenes = (40 if kind == Kind.street else 80) if scenes is None else scenes
-    write: Callable[..., None] = write_streets if kind == Kind.street else write_dataset
-    if style or shared:
-        if kind == Kind.street:
-            raise HiclError(f"--style {style:g} --shared {shared:g}: of rooms only, not of --kind street")
+    write: Callable[..., None] = write_streets
+    if kind == Kind.room:
         write = partial(write_dataset, style=Style(style, shared))
+    elif style or shared:
+        raise HiclError(f"--style {style:g} --shared {shared:g}: of rooms only, not of --kind street")
     with Progress("miniature", scenes, kind.value) as bar:
         write(out, scenes, seed, workers=workers or cores(), progress=lambda _: bar.update())
     say(f"{counted(scenes, kind.value)} in {out}")

@@ -32,6 +32,7 @@ from hicl.read import read_json
 VERSION = 1  # of the generator: anything that changes a byte of its output raises it
 FRAMES = 24
 _NO_LABEL = 0
+_PLAIN = Style()
 
 
 def write_dataset(
@@ -41,11 +42,11 @@ def write_dataset(
     val_scenes: int | None = None,
     workers: int = 1,
     progress: Callable[[str], None] | None = None,
-    style: Style | None = None,
+    style: Style = _PLAIN,
 ) -> None:
     """Write `scenes` rooms to the folder `out`, the last `val_scenes` of them (default a quarter) for validation.
 
-    style: how the pictures of rooms differ; None: as one camera with one setting takes them.
+    style: how the pictures of rooms differ.
     progress is called with each scene's id as it is finished, in the order in which they finish; scenes that are there
     already are reported too. Raises `HiclError` if `out` holds anything else than this very set.
     """
@@ -61,16 +62,14 @@ def write_dataset(
         "frames": FRAMES,
         "teacher": "hicl-miniature",
     }
-    if style:
+    if style != _PLAIN:  # which a set of before has too
         settings["style"] = asdict(style)
     with locked(out):
         writing.claim(out, settings, _stamp(seed, -1))
         _write_all(out, settings, style, workers, progress)
 
 
-def _write_all(
-    out: Path, settings: dict, style: Style | None, workers: int, progress: Callable[[str], None] | None
-) -> None:
+def _write_all(out: Path, settings: dict, style: Style, workers: int, progress: Callable[[str], None] | None) -> None:
     seed, scenes = settings["seed"], settings["scenes"]
     names = [_name(i) for i in range(scenes)]
     here = [(out / "scans" / name).is_dir() for name in names]
@@ -90,7 +89,7 @@ def _stamp(seed: int, index: int) -> int:
     return writing.stamp(f"{VERSION}/{seed}/{index}")
 
 
-def write_scene(out: Path, seed: int, index: int, style: Style | None = None) -> None:
+def write_scene(out: Path, seed: int, index: int, style: Style = _PLAIN) -> None:
     """Write scene number `index` into `out`/scans, whole or not at all."""
     name = _name(index)
     final, part = out / "scans" / name, out / "scans" / f".{name}.part"
@@ -98,10 +97,9 @@ def write_scene(out: Path, seed: int, index: int, style: Style | None = None) ->
     part.mkdir(parents=True)
     rng, room, solids, field, light, turn, shift = _begun(seed, index)
     styles = np.random.default_rng([15, seed, index])  # of their own: rooms and walks are the same in any style
-    of_room = style.room(styles) if style else None
+    of_room = style.room(styles)
     xyz, rgb, label, faces = scan_surface(rng, room, solids, field, light)
-    if style:
-        rgb = np.rint(255 * np.clip(style.developed(rgb / 255, of_room), 0, 1)).astype(np.uint8)
+    rgb = np.rint(255 * np.clip(style.developed(rgb / 255, of_room), 0, 1)).astype(np.uint8)
     xyz = (xyz @ turn.T + shift).astype(np.float32)
     _write_ply(part / f"{name}_vh_clean_2.ply", xyz, rgb, faces)
     _write_ply(part / f"{name}_vh_clean_2.labels.ply", xyz, rgb, faces, label)
@@ -112,7 +110,7 @@ def write_scene(out: Path, seed: int, index: int, style: Style | None = None) ->
     def frames() -> Iterator[tuple[bytes, np.ndarray, np.ndarray]]:
         for i, pose in enumerate(poses):
             exact = look(solids, field, light, color_camera, pose).color
-            picture = photograph(rng, style.taken(exact, style.picture(styles, of_room)) if style else exact)
+            picture = photograph(rng, style.taken(exact, style.picture(styles, of_room)))
             depth = measure_depth(rng, look(solids, field, light, depth_camera, pose))
             recorded = np.full((4, 4), -np.inf) if i in lost else _recorded(rng, pose, turn, shift)
             yield jpeg(picture), depth, recorded.astype(np.float32)
