@@ -57,8 +57,9 @@ setup:
 setup-test:
 	$(INSTALL) $(VENV) test
 
+# Two processes, a file's tests in one of them; of one thread each, or those of both would wait for each other.
 test: setup-test
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 # The type checker knows no package whose rooms stand elsewhere: it gets them by links, where they are imported from.
 TYPES := $(WORK)/types/hicl
