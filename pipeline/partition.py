@@ -19,9 +19,13 @@ def mesh_edges(faces: np.ndarray) -> np.ndarray:
     return kernels.mesh_edges(np.ascontiguousarray(faces, np.int32))
 
 
-def knn_edges(neighbors: np.ndarray) -> np.ndarray:
-    """neighbors int32 [N, k], -1 = none -> int32 [E, 2]: each pair of neighbours once, lower index first, no loops."""
-    return kernels.knn_edges(np.ascontiguousarray(neighbors, np.int32))
+def knn_edges(neighbors: np.ndarray, k: int | None = None) -> np.ndarray:
+    """neighbors int32 [N, K], -1 = none -> int32 [E, 2]: each pair of neighbours once, lower index first, no loops.
+
+    k: only the first so many neighbours of each.
+    """
+    neighbors = np.ascontiguousarray(neighbors, np.int32)
+    return kernels.knn_edges(neighbors, neighbors.shape[1] if k is None else min(k, neighbors.shape[1]))
 
 
 def edge_weights(xyz: np.ndarray, normals: np.ndarray, edges: np.ndarray, oriented: bool = True) -> np.ndarray:
@@ -143,8 +147,9 @@ def knn_sets(
     index, distance = normals_.neighbors(xyz, k, radius)
     oriented = normals is not None or toward is not None
     if normals is None:
-        normals = normals_.pca_normals(xyz, np.where(distance < flat, index, np.int32(-1)), toward)
-    edges = knn_edges(index[:, :k_edges])
+        near = index if flat >= radius else np.where(distance < flat, index, np.int32(-1))
+        normals = normals_.pca_normals(xyz, near, toward)
+    edges = knn_edges(index, k_edges)
     return felzenszwalb(len(xyz), edges, edge_weights(xyz, normals, edges, oriented), k_threshold, min_size)
 
 

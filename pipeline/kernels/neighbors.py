@@ -5,8 +5,10 @@ import math
 import numpy as np
 
 from hicl.pipeline.kernels import kernel, lowest_bit, set_bits
+from hicl.pipeline.kernels.vectors import LANES, at_most, lesser
 
-_MANY = 64  # from here on counting takes longer than insertion
+_MANY = 256  # from here on counting takes longer than insertion
+_FEW = 2.0  # times k: of fewer in the cells around, the k nearest mostly aren't all there
 
 
 @kernel
@@ -27,35 +29,36 @@ def cell_keys(xyz, low, cell, shape):
 
 
 @kernel
-def _rank(squares, numbers, count, before, near, which):
+def _rank(squares, numbers, count, short, before, near, which):
     """Put the least of `count` squared distances and their numbers in order into the k places of near f8 and which i4
-    [k + 1]. Returns whether this is the only order: nothing that it left there holds if two are equal.
+    [k + 1]; of equal ones the lower number comes first.
 
-    For the few that are left after the bound, counting for each those before it (before i8 [_MANY]: room) is fastest:
-    it needs no branch.
+    For the few that are left after the bound, counting for each those before it is fastest: it needs no branch. short
+    f4, before i4 [_MANY + LANES]: room.
     """
     k = len(near) - 1
-    padded = (count + 31) // 32 * 32
-    for a in range(count, padded):
-        squares[a] = np.inf
-    for a in range(padded):
-        before[a] = 0
-    for b in range(0, count, 4):
-        s, t, u, v = squares[b], squares[b + 1], squares[b + 2], squares[b + 3]
-        for a in range(padded):
-            square = squares[a]
-            before[a] += np.int64(s < square) + np.int64(t < square) + np.int64(u < square) + np.int64(v < square)
+    for a in range(count):
+        short[a] = squares[a]
+    for a in range(0, count, LANES):
+        lesser(short, count, a, before)
     ranks = 0
     for a in range(count):
-        place = min(before[a], k)
-        near[place], which[place] = squares[a], numbers[a]
         ranks += before[a]
-    return 2 * ranks == count * (count - 1)
+    if 2 * ranks != count * (count - 1):  # some are equal, in float32
+        for a in range(count):
+            least, square, number, more = short[a], squares[a], numbers[a], np.int32(0)
+            for b in range(count):
+                first = (squares[b] < square) | ((squares[b] == square) & (numbers[b] < number))
+                more += np.int32((short[b] == least) & first)
+            before[a] += more
+    for a in range(count):
+        place = min(np.uint64(before[a]), np.uint64(k))
+        near[place], which[place] = squares[a], numbers[a]
 
 
 @kernel
 def _insert(squares, numbers, count, near, which):
-    """The same by insertion, for many and for equal ones: of them the lower number comes first."""
+    """The same by insertion, for many."""
     k = len(near) - 1
     held = np.int64(0)
     for a in range(count):
@@ -86,21 +89,14 @@ def _in_order(xyz, order):
 @kernel
 def _choose(squares, k, guess, limit, bits):
     """Mark, in bits u8 [W], those of squares f8 [64 W] that are not above a bound below which there are k or more, few
-    more if the guess is good; at most `limit`. NaN is never marked."""
+    more if the guess is good; at most `limit`. NaN is never marked. Returns how many."""
     while True:
-        bound = min(guess, limit)
+        bound, within = min(guess, limit), 0
         for w in range(len(bits)):
-            word = np.uint64(0)
-            for c in range(64):
-                word |= np.uint64(squares[64 * w + c] <= bound) << np.uint64(c)
-            bits[w] = word
-        if guess >= limit:
-            return
-        within = 0
-        for w in range(len(bits)):
+            bits[w] = at_most(squares, 64 * w, bound)
             within += set_bits(bits[w])
-        if within >= k:
-            return
+        if within >= k or guess >= limit:
+            return within
         guess = guess * 1.5 if guess > 0 and 4 * within > k else np.inf
 
 
@@ -120,7 +116,8 @@ def search(xyz, order, keys, low, cell, shape, reach, limit, open_, index, dista
             first[3 * dx + dy] = ((dx - 1) * shape[1] + dy - 1) * shape[2] - 1
     start, stop = np.zeros(9, np.int64), np.zeros(9, np.int64)
     near, which = np.empty(k + 1), np.empty(k + 1, np.int32)
-    before = np.empty(_MANY, np.int64)
+    short, before = np.empty(_MANY + LANES, np.float32), np.empty(_MANY + LANES, np.int32)
+    enough = _FEW * k if reach * reach < limit and reach < np.inf else 0.0
     last = np.inf
     room = 0
     begin = 0
@@ -146,11 +143,14 @@ def search(xyz, order, keys, low, cell, shape, reach, limit, open_, index, dista
                 m += 1
             stop[r] = m
             count += m - start[r]
+        if count < enough:
+            begin = end
+            continue
         if count >= room:
             room = 2 * count + 1024
             px, py, pz, number = np.empty(room + 64), np.empty(room + 64), np.empty(room + 64), np.empty(room, np.int32)
             every, bits = np.empty(room + 64), np.empty(room // 64 + 1, np.uint64)
-            squares, left = np.empty(room + 32), np.empty(room, np.int32)
+            squares, left = np.empty(room), np.empty(room, np.int32)
         count = np.int64(0)
         for r in range(9):
             # By eights: what this copies too much is written over, by the next run or by what is no point.
@@ -172,8 +172,15 @@ def search(xyz, order, keys, low, cell, shape, reach, limit, open_, index, dista
             for c in range(64 * words):
                 ex, ey, ez = px[c] - x, py[c] - y, pz[c] - z
                 every[c] = ex * ex + ey * ey + ez * ez
+            # What the cells around hold for certain: all up to the nearest outer face of them.
+            sx, sy, sz = (x - low[0]) / cell, (y - low[1]) / cell, (z - low[2]) / cell
+            fx, fy, fz = sx - math.floor(sx), sy - math.floor(sy), sz - math.floor(sz)
+            margin = min(min(min(fx, 1 - fx), min(fy, 1 - fy)), min(fz, 1 - fz))
+            sure = ((reach + margin * cell) * (1 - 1e-9)) ** 2
             # The point before is near by, and its k-th neighbour mostly about as far.
-            _choose(every, k, 1.2 * last, limit, bits[:words])
+            some = _choose(every, k, 1.1 * last, min(limit, sure), bits[:words])
+            if some < k and sure < limit:
+                continue
             some = np.int64(0)
             for w in range(words):
                 word = bits[w]
@@ -182,18 +189,12 @@ def search(xyz, order, keys, low, cell, shape, reach, limit, open_, index, dista
                     squares[some], left[some] = every[c], number[c]
                     some += 1
                     word &= word - np.uint64(1)
-            if some > _MANY or not _rank(squares, left, some, before, near, which):
+            if some > _MANY:
                 _insert(squares, left, some, near, which)
+            else:
+                _rank(squares, left, some, short, before, near, which)
             held = min(some, k)
             last = near[k - 1] if held == k else np.inf
-            farthest = min(last, limit)
-            if not farthest < (reach * (1 - 1e-9)) ** 2:
-                # What the cells around hold for certain: all up to the nearest outer face of them.
-                sx, sy, sz = (x - low[0]) / cell, (y - low[1]) / cell, (z - low[2]) / cell
-                fx, fy, fz = sx - math.floor(sx), sy - math.floor(sy), sz - math.floor(sz)
-                margin = min(min(min(fx, 1 - fx), min(fy, 1 - fy)), min(fz, 1 - fz))
-                if not (reach == np.inf or farthest < ((reach + margin * cell) * (1 - 1e-9)) ** 2):
-                    continue
             for c in range(k):
                 inside = c < held and near[c] < limit
                 index[i, c] = which[c] if inside else -1

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from hicl.pipeline.kernels import kernel
+from hicl.pipeline.kernels.vectors import EIGHT, any_equal
 
 
 @kernel
@@ -19,26 +20,28 @@ def mesh_edges(faces):
 
 
 @kernel
-def knn_edges(neighbors):
-    n, k = neighbors.shape
-    edges = np.empty((n * k, 2), np.int32)
+def _lists(neighbors, j, k, i):
+    """Whether i is among the first k neighbours of j."""
+    found = False
+    for m in range(0, k - EIGHT + 1, EIGHT):
+        found |= any_equal(neighbors, j, m, i)
+    for m in range(k - k % EIGHT, k):
+        found |= neighbors[j, m] == i
+    return found
+
+
+@kernel
+def knn_edges(neighbors, k):
+    """Of the first k neighbours."""
+    n = len(neighbors)
+    edges = np.empty((n * k + 1, 2), np.int32)
     count = 0
     for i in range(n):
         for m in range(k):
             j = neighbors[i, m]
-            if j < 0 or j == i:
-                continue
-            if j < i:
-                mutual = False
-                for other in range(k):
-                    if neighbors[j, other] == i:
-                        mutual = True
-                        break
-                if mutual:
-                    continue
-            edges[count, 0] = min(i, j)
-            edges[count, 1] = max(i, j)
-            count += 1
+            # Written before it is known whether it counts: a branch here would be guessed wrong half of the time.
+            edges[count, 0], edges[count, 1] = min(i, j), max(i, j)
+            count += np.int64((j >= 0) & ((j > i) | ((j < i) & (not _lists(neighbors, max(j, 0), k, i)))))
     return edges[:count].copy()
 
 

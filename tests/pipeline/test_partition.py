@@ -29,11 +29,12 @@ def test_mesh_edges_are_in_the_segmentator_s_order():
     assert edges.dtype == np.int32 and edges.flags.c_contiguous
 
 
-def test_knn_edges_hold_each_pair_once():
+@pytest.mark.parametrize("k", [7, 8, 19, 24])
+def test_knn_edges_hold_each_pair_once(k):
     rng = np.random.default_rng(0)
-    index, _ = neighbors(rng.standard_normal((200, 3)), k=7, radius=0.6)
-    expected = {(min(i, j), max(i, j)) for i in range(200) for j in index[i].tolist() if j >= 0 and j != i}
-    edges = [tuple(edge) for edge in knn_edges(index).tolist()]
+    index, _ = neighbors(rng.standard_normal((200, 3)), k=24, radius=1.2)
+    expected = {(min(i, j), max(i, j)) for i in range(200) for j in index[i, :k].tolist() if j >= 0 and j != i}
+    edges = [tuple(edge) for edge in knn_edges(index, k).tolist()]
     assert len(edges) == len(set(edges)) and set(edges) == expected
 
 
