@@ -35,15 +35,14 @@ def project(
     Source of depth and border: nuscenes-devkit, nuscenes.py (`map_pointcloud_to_image`), which tests no occlusion.
     Raises `FrameError` for a pose that is none.
     """
-    to_camera = np.linalg.inv(checked_pose(pose))
+    xyz, to_camera = np.ascontiguousarray(xyz, np.float32), np.linalg.inv(checked_pose(pose))
     size = camera.height, camera.width
-    point, place = kernels.project(np.ascontiguousarray(xyz), valid, to_camera, pinhole(camera), size, NEAREST)
-    n_hidden = 0
-    if sensor is not None:
-        reach = np.linalg.norm(xyz[point] - sensor, axis=1) / place[:, 2]
-        high, wide = reach * (RING_STEP * camera.fy), reach * (COLUMN_STEP * camera.fx)
-        kept = ~kernels.hidden(place, wide, high, size, _CELL, _SHARE, _MARGIN)
-        n_hidden = len(point) - int(kept.sum())
-        point, place = point[kept], place[kept]
-    pixel = np.floor(place[:, 1::-1] + 0.5).astype(np.uint16)
-    return point, pixel, n_hidden
+    point, place = kernels.project(xyz, valid, to_camera, pinhole(camera), size, NEAREST)
+    if sensor is None:
+        hidden = np.zeros(len(point), np.bool_)
+    else:
+        steps = COLUMN_STEP * camera.fx, RING_STEP * camera.fy
+        hidden = kernels.hidden(
+            place, *kernels.covered(xyz, point, place, sensor, *steps), size, _CELL, _SHARE, _MARGIN
+        )
+    return *kernels.pixels(point, place, hidden), int(hidden.sum())
