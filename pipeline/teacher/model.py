@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from hicl.errors import HiclError
+from hicl.pipeline.teacher import hub
 from hicl.pipeline.teacher.choice import OWN, TeacherConfig
-from hicl.pipeline.teacher.hub import fetch, first_line
 from hicl.pipeline.teacher.layouts import fitted
 from hicl.pipeline.teacher.preprocessing import Preprocessing, of_file, of_tag
 from hicl.pipeline.teacher.weights import read_weights
@@ -29,12 +29,32 @@ def build(config: TeacherConfig) -> tuple[torch.nn.Module, str, Preprocessing]:
     hugging_face = open_clip.get_model_config(name)["text_cfg"].get("hf_model_name")
     if hugging_face and importlib.util.find_spec("transformers") is None:
         raise HiclError(f"--clip {name}: its texts need transformers, which isn't installed; install hicl[hf]")
+    if hugging_face:
+        _assert_text_config(name, hugging_face)
     with _quiet_libraries():
         try:
             model = open_clip.create_model(name, pretrained=None, load_weights=False, pretrained_text=False)
         except Exception as error:  # whatever open_clip stumbles over in a user's own config
-            raise HiclError(f"--clip {name}: open_clip can't build it ({first_line(error)})") from None
+            raise HiclError(f"--clip {name}: open_clip can't build it ({hub.first_line(error)})") from None
         return model, name, _load_weights(model, name, config)
+
+
+def _assert_text_config(name: str, repository: str) -> None:
+    """Raise `HiclError` where the config of a Hugging Face text tower can't be had: in seconds, libraries take minutes.
+
+    repository: of the hub, or a folder.
+    """
+    entry = f"{repository}/config.json"
+    if Path(repository).is_dir() or hub.cached(entry):
+        return
+    try:
+        hub.assert_reachable(entry, repository)
+    except HiclError:
+        raise HiclError(
+            f"--clip {name}: its texts are read as config.json of {repository} says, which isn't here, and the hub "
+            f"can't be reached; bring it and the tokenizer's files in a folder, and name that as hf_model_name and "
+            f"hf_tokenizer_name in a copy of the model's config: --clip COPY.json"
+        ) from None
 
 
 def _add_model(path: Path) -> str:
@@ -87,12 +107,13 @@ def _download(settings: dict, name: str, tag: str) -> Path:
     import open_clip
 
     if settings.get("hf_hub"):
-        return fetch(settings["hf_hub"], tag)
+        return hub.fetch(settings["hf_hub"], tag)
     try:
         return Path(open_clip.download_pretrained(settings))
     except Exception as error:  # network and file errors alike
         raise HiclError(
-            f"--weights {tag}: can't be downloaded for {name} ({first_line(error)}); give a local file: --weights FILE"
+            f"--weights {tag}: can't be downloaded for {name} ({hub.first_line(error)}); give a local file: "
+            f"--weights FILE"
         ) from None
 
 

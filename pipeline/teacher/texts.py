@@ -65,8 +65,8 @@ def _ends_alone(half: Any) -> bool:
 
 
 def _tokenizer(name: str, weights: Path | None) -> Any:
-    """open_clip's own, or one of Hugging Face: from the folder of the weights if it is there, else from the hub or
-    what is cached of it."""
+    """open_clip's own, or one of Hugging Face: from the folder of the weights if it is there, else from the folder that
+    the model's config names, the hub or what is cached of it."""
     import open_clip
 
     text = open_clip.get_model_config(name)["text_cfg"]
@@ -78,7 +78,7 @@ def _tokenizer(name: str, weights: Path | None) -> Any:
     beside = weights is not None and (weights.parent / "tokenizer.json").is_file()
     source = str(weights.parent) if weights is not None and beside else repository
     try:
-        if not beside and not hub.cached(f"{repository}/tokenizer_config.json"):
+        if not Path(source).is_dir() and not hub.cached(f"{repository}/tokenizer_config.json"):
             hub.assert_reachable(f"{repository}/tokenizer_config.json", repository)
         return open_clip.tokenizer.HFTokenizer(
             source,
