@@ -14,7 +14,7 @@ from open_clip.model import _build_vision_tower
 
 from hicl.errors import HiclError
 from hicl.pipeline.teacher import towers
-from hicl.pipeline.teacher.readouts import load
+from hicl.pipeline.teacher.readouts import READ_OUTS, load
 from hicl.pipeline.teacher.towers.tower import assert_pools
 
 WIDTH = 12  # of the joint space
@@ -140,11 +140,13 @@ def test_maskclip_is_each_patch_alone(built, family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dense", ["kk", "qq"])
-def test_any_read_out_of_any_grid(built, family, dense):
+def test_any_read_out_of_any_grid(built, family):
     tower = towers.of(built[family], family)
-    found = tower.grid(images(tower, 2, 5), load(dense, tower.depth, family))
-    assert found.shape == (2, 2, 5, WIDTH) and found.isfinite().all()
+    for dense, module in READ_OUTS.items():
+        if tower.depth == 1 and module in ("resclip", "scclip"):
+            continue
+        found = tower.grid(images(tower, 2, 5), load(dense, tower.depth, family))
+        assert found.shape == (2, 2, 5, WIDTH) and found.isfinite().all(), dense
 
 
 @pytest.mark.parametrize("name", ["ln_attn", "head_scale", "ln_inner", "ln_q", "ln_k", "ls_1", "ls_2", "mlp.ln"])

@@ -10,14 +10,15 @@
 
 β = 0.4 (SuleBai/SC-CLIP, clip/model.py). Two things there depend on what is beside an image, or on its shape, and are
 otherwise here: mean S is an image's own, and an outlier's row is its number divided by the columns, not by the rows.
-Tokens before the patches don't take part; a tower without a class token adds none.
+Tokens before the patches don't take part. A tower without a class token adds none, nor does one that ends in a pooling:
+what that gives lies in another space than its tokens.
 """
 
 import torch
 import torch.nn.functional as F
 
 from hicl.pipeline.teacher.readouts.attention import attend
-from hicl.pipeline.teacher.readouts.seen import Block, Seen
+from hicl.pipeline.teacher.readouts.seen import Seen
 
 LEAST_BLOCKS = 2
 _NEIGHBOURS, _OUTLIERS = 30, 0.05
@@ -32,14 +33,15 @@ def read(seen: Seen) -> torch.Tensor:
     focus = _SHARPNESS * (similar - similar.mean(dim=(1, 2), keepdim=True))
     focus = focus.masked_fill(focus < 0, float("-inf")).softmax(dim=-1)
     levels = torch.stack([seen.tokens[seen.depth(n)] for n in _SUMMED]).sum(dim=0)
-    y = _closed(seen.last, _averaged(similar, mend @ x), focus) + _closed(seen.last, seen.patches(levels), focus)
-    if seen.before:
+    y = _closed(seen, _averaged(similar, mend @ x), focus) + _closed(seen, seen.patches(levels), focus)
+    if seen.before and seen.last.residual:
         y = y + _CLASS_SHARE * (seen.tokens[-1] + levels)[:, :1]
     return _averaged(_cosines(seen.patches(seen.tokens[seen.depth(_COARSE)])), y)
 
 
-def _closed(last: Block, x: torch.Tensor, focus: torch.Tensor) -> torch.Tensor:
-    _, k, v = last.qkv(x)
+def _closed(seen: Seen, x: torch.Tensor, focus: torch.Tensor) -> torch.Tensor:
+    last, before = seen.last, seen.tokens[-1][:, : seen.before]  # a block with rotary positions counts on them
+    _, k, v = (seen.patches(each) for each in last.qkv(torch.cat([before, x], dim=1)))
     return last.project((focus.to(v.dtype) @ v + attend(k, k, v, last.heads)) / 2)
 
 

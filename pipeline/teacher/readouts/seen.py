@@ -15,9 +15,12 @@ class Block(Protocol):
     as `gathered` in each head, `close` gives what the block itself gives.
 
     A pooling by attention is one too, of which `project` leads into the joint space, and `close` does no more.
+
+    residual: whether `close` adds to the tokens that the block gets; a pooling doesn't.
     """
 
     heads: int
+    residual: bool = True
 
     def qkv(self, x: "Tokens") -> tuple["Tokens", "Tokens", "Tokens"]:
         """Queries, keys and values of tokens that the block gets: [B, L, D] each, head beside head."""

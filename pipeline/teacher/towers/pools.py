@@ -15,6 +15,8 @@ Norm = Callable[[torch.Tensor], torch.Tensor]
 class Pool(Block):
     """The last block of a tower that pools its tokens. It has no residual: what it projects is all it gives."""
 
+    residual = False
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         raise TypeError("a pooling gives no tokens that another block could take")
 
