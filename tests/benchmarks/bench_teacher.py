@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench_towers import SPEED, speed
 from formats import matrix, write_color, write_depth, write_matrix
 from PIL import Image
 from rooms import COLOR, DEPTH, Room, scannet_sized, write_ply
@@ -36,7 +36,6 @@ from hicl.pipeline.datasets import scannet
 from hicl.pipeline.teacher.choice import MINIATURE, TeacherConfig
 from hicl.pipeline.teacher.clip import Teacher
 from hicl.pipeline.teacher.features import PatchGrid
-from hicl.pipeline.teacher.readouts import READ_OUTS, load
 from hicl.pipeline.teacher.service import TeacherService, feature_reader
 from hicl.processes import cores, pool
 
@@ -104,26 +103,6 @@ def speeds(config: TeacherConfig, device: str, seconds: float, batches: tuple[in
                 flush=True,
             )
     return best
-
-
-def read_outs(config: TeacherConfig, device: str, images: int = 2, rounds: int = 5) -> None:
-    """Print each read-out's time by that of the tower's own pooled forward: the fastest of rounds taken in turn."""
-    teacher = Teacher(config, device)
-    tower, visual = teacher._tower, teacher._model.visual
-    x = torch.randn(images, 3, 224, 224, device=device)
-    ways = {"pooled": lambda: visual(x)}
-    for name in READ_OUTS:
-        ways[name] = partial(tower.grid, x, load(name, len(tower.blocks), VIT))
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    with torch.inference_mode():
-        for _ in range(rounds + 1):  # the first warms up
-            for name, way in ways.items():
-                start = time.perf_counter()
-                way().sum().item()
-                times[name].append(time.perf_counter() - start)
-    best = {name: min(taken[1:]) for name, taken in times.items()}
-    print(f"read-outs of {images} images 224x224, by the time of the pooled forward:")
-    print("  " + ", ".join(f"{name} {taken / best['pooled']:.2f}" for name, taken in best.items() if name != "pooled"))
 
 
 def _products(device: str, dtype: torch.dtype) -> float:
@@ -249,18 +228,18 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--scans", type=int, default=0, help="default: 258 on a GPU, 6 on a CPU")
     parser.add_argument("--seconds", type=float, default=5, help="for each speed")
-    parser.add_argument("--read-outs", action="store_true", help="only these, beside the pooled forward")
+    parser.add_argument("--read-outs", action="store_true", help="only their table, a model a family")
     options = parser.parse_args()
     device = checked_device(options.device)
     gpu = device == "cuda"
     name = torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine()
     print(f"{name}, {cores()} cores, torch {torch.__version__}, preprocesses in {_name(computes_bf16(device))}")
     torch.set_num_threads(1)
+    speed(SPEED, device, 32 if gpu else 1)
+    if options.read_outs:
+        return
     with tempfile.TemporaryDirectory(dir=".") as folder:
         config = write_vit(Path(folder) / "vit.safetensors")
-        read_outs(config, device)
-        if options.read_outs:
-            return
         room = scannet_sized(FRAMES)
         agree(room, device)
         speeds(config, device, options.seconds, (8, 32, 128) if gpu else (8,))
