@@ -8,6 +8,7 @@
 #   make reproduce-table2 DATA=street            the same on procedural streets, in nuScenes' own layout
 #   make reproduce-table2 NUSCENES=/data/nuscenes  on nuScenes
 #   make reproduce-table1                        the same for the methods that HICL is compared with
+#   make reproduce-table1 SCANNET=… MASKS=/data/sam  with a segmenter's masks, for Chen et al.
 #   make reproduce-table2 SCENES=8 EPOCHS=2      in little, to see that it runs
 #   make … PYTHON=/path/to/python3.12            with that Python; UV=uv: installed by uv, which reads no pip settings
 #   make … TORCH_INDEX=URL                       PyTorch from that index, such as one with its CPU wheels
@@ -30,6 +31,7 @@ INSTALL = @PYTHON="$(PYTHON)" UV="$(UV)" TORCH_INDEX="$(TORCH_INDEX)" sh setup/i
 
 ifdef SCANNET
 CACHE := $(WORK)/scannet-cache
+KEPT := $(if $(MASKS),--masks-dir $(MASKS) --masks kept)
 IMAGES := $(SCANNET)
 PRESET := scannet
 JOBS ?= 1
@@ -76,8 +78,8 @@ docs: setup-test
 # Scans to cache; what is up to date is left alone, so a broken-off run goes on where it was.
 cache: setup
 ifdef SCANNET
-	$(HICL) preprocess scannet --root $(SCANNET) --out $(CACHE) --split train
-	$(HICL) preprocess scannet --root $(SCANNET) --out $(CACHE) --split val
+	$(HICL) preprocess scannet --root $(SCANNET) --out $(CACHE) --split train $(KEPT)
+	$(HICL) preprocess scannet --root $(SCANNET) --out $(CACHE) --split val $(KEPT)
 else ifdef NUSCENES
 	$(HICL) preprocess nuscenes --root $(NUSCENES) --out $(CACHE)
 else ifeq ($(DATA),street)
@@ -85,7 +87,8 @@ else ifeq ($(DATA),street)
 	$(HICL) preprocess nuscenes --root $(WORK)/street --out $(CACHE)
 else
 	$(HICL) miniature --scenes $(SCENES) --seed $(SEED) --out $(WORK)/miniature
-	$(HICL) preprocess miniature --root $(WORK)/miniature --out $(CACHE)
+	$(HICL) masks miniature --root $(WORK)/miniature --out $(WORK)/masks
+	$(HICL) preprocess miniature --root $(WORK)/miniature --out $(CACHE) --masks-dir $(WORK)/masks --masks kept
 endif
 
 reproduce-table2: cache

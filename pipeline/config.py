@@ -44,7 +44,9 @@ class PreprocessConfig:
         None, "Folder of <scene>/<frame>.png: a segmenter's masks, 0 = none", shown="none", recorded=False
     )
     masks: str = setting(
-        "before", "Masks vote before the sets, after them, or alone", choices=("before", "after", "alone")
+        "before",
+        "Masks vote before the sets, after them, or alone; kept: they don't, but are there for --objective chen",
+        choices=("before", "after", "alone", "kept"),
     )
     clip: str = setting("ViT-B-16-quickgelu", "open_clip model, hicl-miniature or hicl-street")
     weights: str = setting("openai", "open_clip tag, or a file")

@@ -239,19 +239,20 @@ def label_from_features(text: np.ndarray, arrays: Arrays, sureness: float = 0.0)
 def make_labels(raw: np.ndarray, votes: np.ndarray, arrays: Arrays, config: PreprocessConfig) -> Arrays:
     """pairs/raw, pairs/refined (HICL section 3.2: the mode over each projected set) and points/spread.
 
-    Where there are masks (pairs/mask), they vote in an image as sets do, before the sets, after them or in their place.
+    Where there are masks (pairs/mask), they vote in an image as sets do, before the sets, after them, in their place,
+    or not at all.
 
     votes: float64 [K, C], what all pairs of a set say together: their scores' sums, or counts of labels.
     """
     point, indptr, sets = (arrays[name] for name in ("pairs/point", "pairs/indptr", "sets/id"))
-    mask = arrays.get("pairs/mask")
+    mask, masks = arrays.get("pairs/mask"), config.masks
     spread = refine.elected(votes)[sets]
     refined = raw
-    if mask is not None and config.masks != "after":
+    if mask is not None and masks in ("before", "alone"):
         refined = refine.vote_in_masks(refined, mask, indptr)
-    if mask is None or config.masks != "alone":
+    if mask is None or masks != "alone":
         by_set = config.vote
         refined = spread[point] if by_set == "scores" else refine.vote(refined, point, indptr, sets, scope=by_set)
-    if mask is not None and config.masks == "after":
+    if mask is not None and masks == "after":
         refined = refine.vote_in_masks(refined, mask, indptr)
     return {"pairs/raw": raw, "pairs/refined": refined, "points/spread": spread}

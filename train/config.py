@@ -52,6 +52,7 @@ OBJECTIVES = {
     "hicl": "table2",
     "openscene": "openscene",
     "clip2scene": "clip2scene",
+    "chen": "chen",
     "ppkt": "ppkt",
     "slidr": "slidr",
     "simipu": "simipu",

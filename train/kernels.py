@@ -200,6 +200,23 @@ def majority_labels(histogram: np.ndarray) -> np.ndarray:
     return np.where(histogram.any(axis=1), histogram.argmax(axis=1), NO_LABEL)
 
 
+def masked_labels(indptr: np.ndarray, views: np.ndarray, label: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Labels after a vote in each mask of each chosen view, uint8 [P]; a pair in no mask keeps its own.
+
+    Args:
+        indptr: [F+1] int64. views: [k] int64. label, mask: [P] uint8, 255 = none, and int32, 0 or less = none.
+    """
+    voted = label.copy()
+    for view in views:
+        own = slice(indptr[view], indptr[view + 1])
+        numbers, place = np.unique(mask[own], return_inverse=True)
+        cells = np.bincount(place * (NO_LABEL + 1) + label[own], minlength=len(numbers) * (NO_LABEL + 1))
+        best = majority_labels(cells.reshape(len(numbers), NO_LABEL + 1)[:, :NO_LABEL])
+        voted[own] = np.where(mask[own] > 0, best[place], label[own])
+    voted.flags.writeable = False  # as a cache's reader gives labels, for which the kernels are compiled
+    return voted
+
+
 def token_labels(histogram: np.ndarray, set_id: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """The label of each token: of its voxel's own pairs, or where no chosen view shows it, of its set's.
 

@@ -28,6 +28,7 @@ from hicl.train.kernels import (
     grid_shape,
     label_histogram,
     majority_labels,
+    masked_labels,
     token_labels,
     voxel_features,
     voxelise,
@@ -153,7 +154,9 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int, half: i
     indptr, point = np.zeros(1, np.int64), np.empty(0, np.int32)
     if needs.pairs:
         indptr, point = scene.read("pairs/indptr"), scene.read("pairs/point")
-    label = scene.read(f"pairs/{needs.labels}") if needs.labels else np.full(len(point), NO_LABEL, np.uint8)
+    label = np.full(len(point), NO_LABEL, np.uint8)
+    if needs.labels:
+        label = scene.read("pairs/raw" if needs.labels == "masked" else f"pairs/{needs.labels}")
     said = np.zeros((int(sets.max()) + 1, len(cache.classes)), np.float32)
     if needs.said:
         spread = scene.read("points/spread") if scene.has("points/spread") else None
@@ -171,6 +174,8 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int, half: i
     view_rng, augment_rng, token_rng, row_rng = (np.random.default_rng(s) for s in seeds)
     seen = np.flatnonzero(np.diff(indptr))
     views = np.sort(view_rng.permutation(seen)[: config.views])
+    if needs.labels == "masked":
+        label = masked_labels(indptr, views, label, scene.read("pairs/mask"))
     moved, features = augment(xyz, values, config, augment_rng)
     try:
         coords, representative, voxel_of_point = voxelise(moved, config.voxel_size)

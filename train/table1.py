@@ -18,7 +18,7 @@ from hicl.train import checkpoint, runs, stream
 from hicl.train.config import OBJECTIVES, Config
 from hicl.train.log import minutes
 from hicl.train.objectives import kind
-from hicl.train.rivals import ABSENT, ALONE, LABELS, ROWS, STUDENT, answer, seen_points
+from hicl.train.rivals import ALONE, LABELS, ROWS, STUDENT, answer, seen_points
 from hicl.train.runs import over_seeds, papers, with_spread
 
 if TYPE_CHECKING:  # which brings spconv along
@@ -34,7 +34,7 @@ def table1(
     config: Config,
     out: Path,
     seeds: list[int],
-    rows: tuple[str, ...] = tuple(ROWS),
+    rows: tuple[str, ...] | None = None,
     jobs: int = 1,
     device: str = "auto",
     say: Callable[[str], None] = lambda _: None,
@@ -47,19 +47,24 @@ def table1(
         config: shared by all runs but for objective, experiment and seed.
         out: gets `runs/<name>-seed<n>/`, which `hicl table2` shares, `table1.json` and `table1.md`; they grow with each
             run that ends.
-        rows: of `ROWS`. jobs: runs at the same time. say: told of every run that is done.
-        student: what `hicl student` wrote, which MaskCLIP+ is scored by; None: that row is left out.
+        rows: of `ROWS`; None: all that the cache is enough for. jobs: runs at the same time.
+        say: told of every run that is done.
+        student: what `hicl student` wrote, which MaskCLIP+ is scored by.
 
     Returns:
         What `table1.json` holds: {"rows": {"maskclip": {"seen": {"miou": [one a seed, percent], …}, "all": …, …}}, …}.
 
     Raises:
-        HiclError: as `train` and `evaluate`; a finished run in `out` had other settings; another process writes there.
+        HiclError: as `train` and `evaluate`; the cache isn't enough for one of `rows`; a finished run in `out` had
+            other settings; another process writes there.
     """
     out, cache = Path(out), open_cache(cache_path)
     _assert_scored(cache)
-    if student is None:
-        rows = tuple(row for row in rows if ROWS[row].run != STUDENT)
+    absent = _absent(cache, config, student)
+    for row in rows or ():
+        if row in absent:
+            raise HiclError(f"--row {row}: {absent[row]}")
+    rows = tuple(row for row in ROWS if row in (rows or ROWS) and row not in absent)
     names = [name for name in dict.fromkeys(ROWS[row].run for row in rows) if name not in ALONE]
     tasks = []
     for seed in seeds:
@@ -72,10 +77,10 @@ def table1(
             _save(out / LABELS, _score(cache, LABELS))
         if any(ROWS[row].run == STUDENT for row in rows):
             _save(out / STUDENT, _score_student(student, cache))
-        results = _collect(out, cache, config, seeds, rows)
+        results = _collect(out, cache, config, seeds, rows, absent)
         for _, line in runs.each_done("table 1", tasks, _one, jobs, runs.n_steps(cache, config)):
             say(line)
-            results = _collect(out, cache, config, seeds, rows)
+            results = _collect(out, cache, config, seeds, rows, absent)
             _write(out, results)
         _write(out, results)
     return results
@@ -91,6 +96,21 @@ def settings_of(config: Config, name: str, seed: int) -> Config:
     if name in OBJECTIVES:
         return replace(config, objective=name, seed=seed)
     return replace(config, objective="hicl", experiment=name, seed=seed)
+
+
+def _absent(cache: CacheReader, config: Config, student: Path | None) -> dict[str, str]:
+    """The rows that can't be made, and why."""
+    scene, why = cache.scene(cache.scene_ids("train")[0]), {}
+    for name, row in ROWS.items():
+        if row.run == STUDENT and student is None:
+            why[name] = "needs what `hicl student` wrote: --student DIR"
+        elif row.run not in ALONE:
+            wanted = settings_of(config, row.run, 0)
+            try:
+                kind(wanted).needs(wanted).assert_met(scene)
+            except HiclError as error:
+                why[name] = str(error)
+    return why
 
 
 def _assert_scored(cache: CacheReader) -> None:
@@ -196,7 +216,14 @@ def _score_student(folder: Path | None, cache: CacheReader) -> dict:
     return _score(labelled, STUDENT) | about
 
 
-def _collect(out: Path, cache: CacheReader, config: Config, seeds: list[int], names: tuple[str, ...]) -> dict:
+def _collect(
+    out: Path,
+    cache: CacheReader,
+    config: Config,
+    seeds: list[int],
+    names: tuple[str, ...],
+    absent: dict[str, str],
+) -> dict:
     table, missing = {}, []
     for name in names:
         row = ROWS[name]
@@ -219,6 +246,7 @@ def _collect(out: Path, cache: CacheReader, config: Config, seeds: list[int], na
             table[name][part] = {"miou": miou} | over_seeds(miou)
     return {
         "rows": table,
+        "absent": {ROWS[name].title: why for name, why in absent.items()},
         "seeds": seeds,
         "dataset": cache.dataset,
         "preset": config.preset,
@@ -258,4 +286,5 @@ def markdown(results: dict) -> str:
         size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else ""
         cells = [with_spread(row["seen"]), with_spread(row["all"]), time, size, f"{row['bytes'] / 1e6:.2f}"]
         lines.append(f"| {row['title']} | {paper} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *notes, f"- {ABSENT}.", ""])
+    notes += [f"- {title} has no row: {why}." for title, why in results["absent"].items()]
+    return "\n".join([*lines, "", *notes, ""])

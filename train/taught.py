@@ -21,13 +21,14 @@ Rows = Literal["", "pairs", "sets", "views", "patches", "voxels"]
 class Needs:
     """What an objective learns from; nothing else of a scene is read.
 
-    labels: of the pairs, "raw" or "refined"; "": none. said: what the images say of each set.
-    rows: what the teacher's features are averaged over; "": they aren't read. most: at most so many rows a scene, drawn
-    at random; 0: all. every_view: of all views of the scene, and not of the step's alone. matches: every scene comes
-    twice, as two overlapping parts moved differently, with at most so many voxels of same points; 0: as a whole.
+    labels: of the pairs, "raw" or "refined", or "masked", the raw ones after a vote in each mask of a view; "": none.
+    said: what the images say of each set. rows: what the teacher's features are averaged over; "": they aren't read.
+    most: at most so many rows a scene, drawn at random; 0: all. every_view: of all views of the scene, and not of the
+    step's alone. matches: every scene comes twice, as two overlapping parts moved differently, with at most so many
+    voxels of same points; 0: as a whole.
     """
 
-    labels: Literal["", "raw", "refined"] = ""
+    labels: Literal["", "raw", "refined", "masked"] = ""
     said: bool = False
     rows: Rows = ""
     most: int = 0
@@ -40,11 +41,16 @@ class Needs:
         return bool(self.labels or self.said or self.rows)
 
     def assert_met(self, scene: SceneReader) -> None:
-        """Raise `HiclError` where a scene lacks the features that are asked for."""
+        """Raise `HiclError` where a scene lacks the features or masks that are asked for."""
         if self.rows and not scene.has("features/grid"):
             raise HiclError(
                 f"{scene.path}: no features/grid, which this objective learns from; take a cache whose labels CLIP"
                 " made (`hicl preprocess --teacher clip`)"
+            )
+        if self.labels == "masked" and not scene.has("pairs/mask"):
+            raise HiclError(
+                f"{scene.path}: no pairs/mask, in which this objective's labels vote; make masks by `hicl masks`, or"
+                " another segmenter, and give them to `hicl preprocess --masks-dir DIR --masks kept`"
             )
 
 

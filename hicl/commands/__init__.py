@@ -48,6 +48,7 @@ for name, group in {
 app.command()(scan.scan)
 app.command()(doctor.doctor)
 app.command()(preprocess.miniature)
+app.command()(preprocess.masks)
 app.command()(preprocess.student)
 app.command()(preprocess.relabel)
 app.command()(preprocess.check)

@@ -20,6 +20,11 @@ def miniature(root: Path, dataset: str) -> str:
     return command("preprocess", dataset, "--root", root, "--out", root.parent / f"{root.name or 'miniature'}-cache")
 
 
+def masks(folder: Path, dataset: str, root: Path) -> str:
+    """After `hicl masks`."""
+    return f"{miniature(root, dataset)} {shlex.join(['--masks-dir', str(folder), '--masks', 'kept'])}"
+
+
 def preprocess(cache: str, dataset: str, root: Path, config: Path | None, given: dict[str, Any]) -> str:
     """After `hicl preprocess` with a file of settings and those given: the split that is missing, else training."""
     splits = open_cache(cache).splits()

@@ -21,6 +21,7 @@ from hicl.commands.options import (
     Scheduler,
     Weights,
     Workers,
+    chosen,
     cluster,
     everywhere,
     pooling,
@@ -157,6 +158,25 @@ def end(summary: "Summary") -> None:
         say(f"hicl: error: {error}")
     if summary.failed:
         raise typer.Exit(1)
+
+
+def masks(
+    dataset: Annotated[str, typer.Argument(help="As of `hicl preprocess`: scannet, rgbd or miniature.")],
+    root: Annotated[Path, typer.Option(help="Folder that holds the scans.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Gets SCENE/FRAME.png for --masks-dir.")],
+    workers: Workers = None,
+) -> None:
+    """Masks without a name in the images of scans, found by colours: for `hicl preprocess --masks-dir`."""
+    from hicl.commands import following
+    from hicl.pipeline import datasets
+    from hicl.pipeline.config import build
+    from hicl.pipeline.masks import mask_images
+    from hicl.processes import cores
+
+    kind, root = datasets.load(chosen("DATASET", dataset, *datasets.DATASETS)), root.absolute()
+    own = kind.defaults(root) if hasattr(kind, "defaults") else None
+    mask_images(kind.source(root, build(kind.Settings, None, {}, own)), out, workers or cores())
+    say(following.masks(out, dataset, root))
 
 
 def student(

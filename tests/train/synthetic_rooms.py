@@ -83,13 +83,14 @@ def scene_arrays(
 
 
 def add_features(name: str, arrays: dict[str, np.ndarray], width: int = 16) -> None:
-    """An `edit` of `make_cache`: random patch features, and pixels that are anywhere."""
+    """An `edit` of `make_cache`: random patch features and masks, and pixels that are anywhere."""
     rng = np.random.default_rng(len(arrays["pairs/point"]))
     size, views = arrays["views/size"][0], len(arrays["views/size"])
     arrays["pairs/pixel"] = rng.integers(0, size, (len(arrays["pairs/point"]), 2)).astype(np.uint16)
     codes = rng.integers(-127, 128, (views, 3, 4, width)).astype(np.int8)
     arrays["features/grid"] = codes
     arrays["features/scale"] = (1 / np.linalg.norm(codes.astype(np.float32), axis=3)).astype(np.float32)
+    arrays["pairs/mask"] = rng.integers(0, 6, len(arrays["pairs/point"])).astype(np.int32)
 
 
 def stages(**changes: str) -> dict[str, str]:

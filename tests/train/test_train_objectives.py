@@ -9,7 +9,9 @@ from synthetic_rooms import TINY, add_features, make_cache
 from hicl.errors import HiclError
 from hicl.train import loop
 from hicl.train.config import OBJECTIVES, load
+from hicl.train.kernels import masked_labels
 from hicl.train.learner import Learner
+from hicl.train.objectives.chen import Adapter, consistency
 from hicl.train.objectives.concepts import CONCEPTS, CrossAttention, alignment
 from hicl.train.objectives.contrast import info_nce
 from hicl.train.objectives.lground import anchor_hinge, other_classes
@@ -123,3 +125,46 @@ def test_concepts_are_aligned_view_by_view():
             expected += 1 - _cosine(*both)
     assert count == 3 * CONCEPTS and np.isclose(total.item(), expected)
     assert torch.autograd.gradcheck(lambda x: alignment(attend, x, torch.from_numpy(g), view)[0], student)
+
+
+@pytest.mark.parametrize("teacher", [0, 1, 2])
+def test_two_networks_learn_the_masks_labels_or_ones_own(teacher):
+    rng = np.random.default_rng(4)
+    f, h, text = (rng.normal(size=shape) for shape in ((5, 4), (5, 4), (3, 4)))
+    labels = [[0, 0, 2], [1], [], [2, 2, 2, 0], [1, 255]]  # of each row's pairs
+    histogram = torch.tensor([[own.count(c) for c in range(3)] for own in labels])
+    pairs = torch.tensor([len(own) for own in labels]).double()
+    point, image = torch.from_numpy(f).requires_grad_(), torch.from_numpy(h).requires_grad_()
+    terms = consistency(point, image, torch.from_numpy(text), histogram, pairs, teacher)
+    wanted, known = {"ce": 0.0, "image": 0.0, "cos": 0.0}, 0
+    for row, own in enumerate(labels):
+        for label in own:
+            wanted["cos"] += 1 - _cosine(f[row], h[row])
+            if label == 255:
+                continue
+            known += 1
+            taught = (label, (text @ h[row]).argmax(), (text @ f[row]).argmax())[teacher]
+            for name, feature in (("ce", f[row]), ("image", h[row])):
+                wanted[name] -= np.log(np.exp(feature @ text[taught]) / np.exp(text @ feature).sum())
+    for name, (total, count) in terms.items():
+        assert count == (10 if name == "cos" else known) and np.isclose(total.item(), wanted[name])
+    both = lambda a, b: consistency(a, b, torch.from_numpy(text), histogram, pairs, teacher)["cos"][0]  # noqa: E731
+    assert torch.autograd.gradcheck(both, (point, image))
+
+
+def test_the_2d_network_begins_as_its_teacher():
+    features = torch.nn.functional.normalize(torch.randn(6, 4))
+    torch.testing.assert_close(torch.nn.functional.normalize(Adapter(4)(features)), features)
+
+
+def test_labels_vote_in_the_masks_of_each_chosen_view():
+    rng = np.random.default_rng(5)
+    indptr, label = np.array([0, 40, 40, 90, 150]), rng.choice([0, 1, 2, 255], 150).astype(np.uint8)
+    mask = rng.choice([-3, 0, 1, 2, 2**31 - 1], 150).astype(np.int32)
+    found = masked_labels(indptr, np.array([0, 3]), label, mask)
+    for pair in range(150):
+        view = int(np.searchsorted(indptr, pair, side="right")) - 1
+        own = [p for p in range(indptr[view], indptr[view + 1]) if mask[p] == mask[pair] and label[p] != 255]
+        voted = view in (0, 3) and mask[pair] > 0 and own
+        votes = [list(label[own]).count(c) for c in range(3)]
+        assert found[pair] == (votes.index(max(votes)) if voted else label[pair])

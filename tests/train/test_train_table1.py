@@ -8,11 +8,11 @@ import torch
 from synthetic_rooms import CLASSES, TINY, add_features, make_cache
 
 from hicl.cache.opening import open_cache
+from hicl.errors import HiclError
 from hicl.pipeline import report
 from hicl.train import fused, loop, rivals, table1
 from hicl.train.config import load
-from hicl.train.objectives.clip2scene import own_labels
-from hicl.train.objectives.losses import pair_distance
+from hicl.train.objectives.losses import own_labels, pair_distance
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,9 @@ def test_table_1_end_to_end(cache, tmp_path, monkeypatch):
     saved = json.loads((tmp_path / "table1.json").read_text())
     assert saved == results and "missing" not in saved
     assert list(saved["rows"]) == [name for name in rivals.ROWS if name != "maskclip-plus"]
-    assert [line.split(":")[0] for line in said] == ["VI-seed0", "V-seed0", "clip2scene-seed0", "openscene-seed0"]
+    assert [line.split(":")[0] for line in said] == [
+        f"{name}-seed0" for name in ("VI", "V", "chen", "clip2scene", "openscene")
+    ]
     opened = open_cache(cache)
     labels = report.measure(opened, opened.scene_ids("val"))
     row = saved["rows"]["maskclip"]
@@ -87,6 +89,20 @@ def test_table_1_end_to_end(cache, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(loop, "train", None)  # a second training would fail
         assert table1.table1(cache, config, tmp_path, [0]) == results
+
+
+def test_what_a_cache_is_not_enough_for_has_no_row(tmp_path):
+    def without_masks(name, arrays):
+        add_features(name, arrays)
+        del arrays["pairs/mask"]
+
+    path = make_cache(tmp_path / "cache", 1, 1, n_points=100, edit=without_masks, truth_classes=CLASSES)
+    config = load("miniature", None, TINY)
+    with pytest.raises(HiclError, match="--row chen: .*no pairs/mask, .*`hicl masks`"):
+        table1.table1(path, config, tmp_path / "out", [0], ("chen",))
+    results = table1.table1(path, config, tmp_path / "out", [0], ("maskclip",))
+    assert list(results["absent"]) == ["MaskCLIP+", "Chen et al."]
+    assert "- MaskCLIP+ has no row: needs what `hicl student` wrote" in table1.markdown(results)
 
 
 def test_the_ensemble_takes_the_surer_of_images_and_network(cache):

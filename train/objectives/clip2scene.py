@@ -14,12 +14,11 @@ do here: the sweeps of a key frame are one cloud, and what lies in one voxel has
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from hicl.train.config import Config
 from hicl.train.distributed import Group
 from hicl.train.objectives import Added, Inputs, Term
-from hicl.train.objectives.losses import pair_cross_entropy, pair_distance
+from hicl.train.objectives.losses import own_labels, pair_cross_entropy, pair_distance
 from hicl.train.taught import Needs
 
 SWITCH = 1 / 3  # of the epochs, before the network may label itself
@@ -51,9 +50,3 @@ class Clip2Scene(Added):
             labels = own_labels(logits, labels)
         distance = pair_distance(taught.pooled(inputs.features), taught.features, taught.count)
         return {"ce": pair_cross_entropy(logits, labels), "cos": distance}
-
-
-def own_labels(logits_VC: torch.Tensor, histogram_VC: torch.Tensor) -> torch.Tensor:
-    """A histogram [V, C] of as many pairs a voxel, which all have the class that the network thinks best."""
-    best = F.one_hot(logits_VC.detach().argmax(dim=1), logits_VC.shape[1])
-    return best * histogram_VC.sum(dim=1, keepdim=True)

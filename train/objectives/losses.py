@@ -34,6 +34,12 @@ def pair_distance(student_Rd: torch.Tensor, teacher_Rd: torch.Tensor, pairs_R: t
     return (pairs_R * (1 - along)).sum(), pairs_R.sum()
 
 
+def own_labels(logits_VC: torch.Tensor, histogram_VC: torch.Tensor) -> torch.Tensor:
+    """A histogram [V, C] of as many pairs a voxel, which all have the class that a network thinks best."""
+    best = F.one_hot(logits_VC.detach().argmax(dim=1), logits_VC.shape[1])
+    return best * histogram_VC.sum(dim=1, keepdim=True)
+
+
 def feedback_divergence(student: torch.Tensor, teacher: torch.Tensor, config: LossConfig, text: torch.Tensor) -> Term:
     """L_kl (Eq. 8) between f (student) and f̂ (teacher, detached: else it can collapse onto the student).
 
