@@ -78,7 +78,8 @@ class Projector:
         frustum = _frustum(depth_camera, color_camera)
         planes = frustum[:, :3] @ to_camera[:3]
         planes[:, 3] += frustum[:, 3]
-        planes[0, 3] += depth.max() + max(max_gap, gap_growth * float(depth.max()) ** 2)
+        farthest = float(depth.max())
+        planes[0, 3] += farthest + max(max_gap, gap_growth * farthest**2)
         size = color_camera.height, color_camera.width
         pinholes = pinhole(depth_camera), pinhole(color_camera)
         gaps = float(max_gap), float(gap_growth)

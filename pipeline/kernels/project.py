@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from hicl.pipeline.kernels import kernel, lowest_bit
+from hicl.pipeline.kernels.vectors import marked
 
 BLOCK = 64  # points a block: enough to fill vectors, few enough to be near each other
 
@@ -22,25 +23,21 @@ def _spread(value):
 def curve_keys(xyz):
     """(keys u4 [M] that grow along a Z-order curve, on which near points are near, and whose they are i4 [M]). Points
     that aren't finite are left out: no camera sees them."""
-    n = xyz.shape[0]
-    low, high = np.empty(3), np.empty(3)
-    for axis in range(3):
-        low[axis], high[axis] = np.inf, -np.inf
-    finite, keys = np.empty(n, np.int32), np.empty(n, np.uint32)
+    x0 = y0 = z0 = np.inf
+    x1 = y1 = z1 = -np.inf
+    finite, keys = np.empty(len(xyz), np.int32), np.empty(len(xyz), np.uint32)
     count = np.int64(0)
-    for i in range(n):
-        if math.isfinite(xyz[i, 0]) and math.isfinite(xyz[i, 1]) and math.isfinite(xyz[i, 2]):
+    for i in range(len(xyz)):
+        x, y, z = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])
+        if math.isfinite(x + y + z):
             finite[count] = i
             count += 1
-            for axis in range(3):
-                low[axis] = min(low[axis], xyz[i, axis])
-                high[axis] = max(high[axis], xyz[i, axis])
-    scale = 255.0 / max(high[0] - low[0], high[1] - low[1], high[2] - low[2], 1e-30)
+            x0, y0, z0, x1, y1, z1 = min(x0, x), min(y0, y), min(z0, z), max(x1, x), max(y1, y), max(z1, z)
+    scale = 255.0 / max(x1 - x0, y1 - y0, z1 - z0, 1e-30)
     for m in range(count):
-        keys[m] = 0
-        for axis in range(3):
-            cell = np.uint32((xyz[finite[m], axis] - low[axis]) * scale)
-            keys[m] |= _spread(cell) << np.uint32(axis)
+        i = np.uint64(finite[m])
+        x, y, z = (xyz[i, 0] - x0) * scale, (xyz[i, 1] - y0) * scale, (xyz[i, 2] - z0) * scale
+        keys[m] = _spread(np.uint32(x)) | _spread(np.uint32(y)) << np.uint32(1) | _spread(np.uint32(z)) << np.uint32(2)
     return keys[:count], finite[:count]
 
 
@@ -144,7 +141,7 @@ def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera
             shown = (u >= 0.0) & (u < color_width) & (v >= 0.0) & (v < color_height)
             kept[i] &= shown
             count += kept[i]
-            pixel[i] = (np.uint32(v if shown else 0.0) << np.uint32(16)) | np.uint32(u if shown else 0.0)
+            pixel[i] = np.uint32(v if shown else 0.0) | (np.uint32(u if shown else 0.0) << np.uint32(16))
         for i in range(min(BLOCK, len(order) - begin)):
             point = np.uint32(order[begin + i])
             at[point] = pixel[i]
@@ -155,21 +152,17 @@ def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera
 @kernel
 def _listed(seen, at, count):
     """The `count` points that are marked in seen u1 [64 W], ascending, and their pixels; the marks are wiped."""
-    point, pixel = np.empty(count, np.int32), np.empty((count, 2), np.uint16)
-    flat, eights = pixel.ravel(), seen.view(np.uint64)
-    m = 0
+    point, pixel, eights = np.empty(count, np.int32), np.empty(count, np.uint32), seen.view(np.uint64)
+    m = np.uint64(0)
     for begin in range(0, len(seen), 64):
-        marks, some = seen[begin : begin + 64], eights[begin // 8 : begin // 8 + 8]
-        if not (some[0] | some[1] | some[2] | some[3] | some[4] | some[5] | some[6] | some[7]):
+        word = marked(seen, begin)
+        if not word:
             continue
-        word = np.uint64(0)
-        for i in range(64):
-            word |= np.uint64(marks[i]) << np.uint64(i)
-        some[:] = np.uint64(0)
+        for i in range(8):
+            eights[begin // 8 + i] = 0
         while word:
             i = np.uint64(begin + lowest_bit(word))
-            point[m] = i
-            flat[2 * m], flat[2 * m + 1] = at[i] >> np.uint32(16), at[i]
-            m += 1
+            point[m], pixel[m] = i, at[i]
+            m += np.uint64(1)
             word &= word - np.uint64(1)
-    return point, pixel
+    return point, pixel.view(np.uint16).reshape(count, 2)

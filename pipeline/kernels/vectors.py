@@ -28,6 +28,17 @@ def at_most(_: Any, values: Any, at: Any, bound: Any) -> Any:
 
 
 @intrinsic
+def marked(_: Any, values: Any, at: Any) -> Any:
+    """u8: a bit for each of the 64 values u1 [at:at + 64], the first in the lowest: whether it isn't 0."""
+
+    def generate(context, builder, signature, arguments):
+        vector = _load(context, builder, signature.args[0], *arguments, ir.VectorType(ir.IntType(8), 64))
+        return builder.bitcast(builder.icmp_unsigned("!=", vector, ir.Constant(vector.type, None)), _INT64)
+
+    return types.uint64(values, types.int64), generate
+
+
+@intrinsic
 def lesser(_: Any, values: Any, count: Any, at: Any, found: Any) -> Any:
     """Writes into found i4 [at:at + LANES], for each of values f4 there, how many of the first `count` are less."""
 
@@ -69,7 +80,7 @@ def _pointer(context: Any, builder: Any, kind: Any, array: Any, at: Any, of: Any
 
 
 def _load(context: Any, builder: Any, kind: Any, array: Any, at: Any, of: Any) -> Any:
-    return builder.load(_pointer(context, builder, kind, array, at, of), align=4)
+    return builder.load(_pointer(context, builder, kind, array, at, of), align=kind.dtype.bitwidth // 8)
 
 
 def _spread(builder: Any, value: Any, lanes: int) -> Any:
