@@ -47,6 +47,10 @@ def embed(
     if isinstance(prompts, str) or not len(names):
         raise HiclError(f"prompts {prompts!r}: give a list of names")
     classes = prompts if isinstance(prompts, ClassList) else ClassList.of(tuple(prompts))
+    if classes.folded:
+        raise HiclError(
+            f"{classes.folded[0][1][0]!r} behind a |: words fold into labels of images alone; leave them out"
+        )
     return _teacher(model, clip, weights).encode_classes(classes)
 
 

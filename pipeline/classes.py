@@ -14,10 +14,12 @@ from hicl.errors import HiclError
 @dataclass(frozen=True)
 class ClassList:
     """Classes in label order. prompts[c]: what is put into the templates for class c, its name and its synonyms; what
-    stands in double quotes is a description, taken as it is."""
+    stands in double quotes is a description, taken as it is. folded: (place of a class, prompts) of words that are
+    scored on their own and count as that class; as none where the place is the number of classes."""
 
     names: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
+    folded: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     @staticmethod
     def of(names: tuple[str, ...]) -> "ClassList":
@@ -31,6 +33,7 @@ _FILE = re.compile(
     r"(?s)(/|\.{1,2}/|~).*|[^,]*\.(txt|csv|tsv|json|ya?ml|toml|names|list|labels|md|ini|cfg|xml)", re.IGNORECASE
 )
 _WORD = re.compile(r'\s*"[^"]*"\s*(?=,|$)|[^,]+')
+_PART = re.compile(r'(?:"[^"]*"|[^|])+')
 _CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _JOINERS = "\u200c\u200d"  # some scripts spell with them
 
@@ -38,6 +41,10 @@ _JOINERS = "\u200c\u200d"  # some scripts spell with them
 def read_classes(path: Path, most: int = MAX_CLASSES) -> ClassList:
     """A text file with a class a line, synonyms behind commas (`sofa, couch`), # for comments. Behind the name there
     may be descriptions too: sentences in double quotes, commas and all (`sofa, "a soft, low seat for several people"`).
+
+    What stands behind a | is scored on its own and counts as the class (`bed | pillow | blanket, quilt`): a word for
+    something else that belongs to it, which would only blur a mean. Behind a | without a class before it, it counts as
+    none: what it fits best gets no label (`| ceiling | lamp`).
 
     Raises `HiclError` if it can't be read, is empty, repeats a name, holds a control character or has more than `most`
     classes.
@@ -47,9 +54,18 @@ def read_classes(path: Path, most: int = MAX_CLASSES) -> ClassList:
     except (OSError, UnicodeDecodeError) as error:
         raise HiclError(f"{path}: class list can't be read ({error})") from None
     lines = [line.split("#")[0].strip() for line in text.split("\n")]  # splitlines would cut at control characters too
-    split = (tuple(word.strip() for word in _WORD.findall(line) if word.strip()) for line in lines)
-    prompts = tuple(words for words in split if words)
-    return _checked(prompts, most, str(path), "write one a line")
+    prompts: list[tuple[str, ...]] = []
+    folded, none = [], []
+    for line in lines:
+        split = (tuple(word.strip() for word in _WORD.findall(part) if word.strip()) for part in _PART.findall(line))
+        parts = [words for words in split if words]
+        if line.startswith("|"):
+            none += parts
+        elif parts:
+            folded += [(len(prompts), words) for words in parts[1:]]
+            prompts.append(parts[0])
+    folded += [(len(prompts), words) for words in none]
+    return _checked(tuple(prompts), most - bool(none), str(path), "write one a line", tuple(folded))
 
 
 def parse_classes(text: str, most: int = MAX_CLASSES) -> ClassList:
@@ -64,8 +80,14 @@ def parse_classes(text: str, most: int = MAX_CLASSES) -> ClassList:
     return _checked(tuple((word.strip(),) for word in text.split(",") if word.strip()), most, "--classes", "name them")
 
 
-def _checked(prompts: tuple[tuple[str, ...], ...], most: int, where: str, hint: str) -> ClassList:
-    for word in (word for words in prompts for word in words):
+def _checked(
+    prompts: tuple[tuple[str, ...], ...],
+    most: int,
+    where: str,
+    hint: str,
+    folded: tuple[tuple[int, tuple[str, ...]], ...] = (),
+) -> ClassList:
+    for word in (word for words in (*prompts, *(words for _, words in folded)) for word in words):
         if control := next(
             (sign for sign in word if unicodedata.category(sign) in _CONTROL and sign not in _JOINERS), ""
         ):
@@ -79,4 +101,4 @@ def _checked(prompts: tuple[tuple[str, ...], ...], most: int, where: str, hint: 
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated:
         raise HiclError(f"{where}: class {repeated!r} stands there twice")
-    return ClassList(names, prompts)
+    return ClassList(names, prompts, folded)

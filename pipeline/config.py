@@ -66,6 +66,9 @@ class PreprocessConfig:
     prompt_denoising: float = setting(
         0.0, "MaskCLIP's: a class that is nowhere surer in a view isn't in it; there 0.5, 0: none", least=0, below=1
     )
+    fit_temperature: bool = setting(
+        False, "It asks how sure a class is at a temperature at which views agree, not at CLIP's"
+    )
     resize: str | None = setting(
         None,
         "Its shorter side becomes that, or squashed, both do",
@@ -80,7 +83,8 @@ class PreprocessConfig:
     )
     classes: str | None = setting(
         None,
-        "Names behind commas, or a file with a class a line, synonyms behind commas, descriptions in quotes",
+        "Names behind commas, or a file: a class a line, synonyms behind commas, descriptions in quotes, other words "
+        "that count as it behind |",
         shown="the data set's",
         recorded=False,
     )
@@ -94,6 +98,8 @@ class PreprocessConfig:
             raise HiclError("--teacher labels and --labels-dir DIR go together")
         if self.window_stride is not None and self.window_stride > (self.window or 0):
             raise HiclError(f"--window-stride {self.window_stride}: needs a --window at least as large")
+        if self.fit_temperature and not self.prompt_denoising:
+            raise HiclError("--fit-temperature: says how sure --prompt-denoising takes the teacher for; give that too")
         if self.masks_dir is not None and (self.vote, self.masks) == ("scores", "before"):
             raise HiclError("--vote scores asks no labels, so masks can't vote before it; give --masks after or alone")
 

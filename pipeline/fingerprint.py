@@ -53,6 +53,7 @@ def text(teacher: dict | None, classes: ClassList) -> str:
         prompts=classes.prompts if teacher else None,
         templates=SCENE_TEMPLATES if teacher else None,
         teacher=teacher,
+        **({"folded": classes.folded} if teacher and classes.folded else {}),
     )
 
 
@@ -107,4 +108,6 @@ def relabelled(stages: dict[str, str], config: PreprocessConfig, text: str) -> d
         before["masks"] = config.masks
     if config.prompt_denoising:
         before["prompt_denoising"] = config.prompt_denoising
+        if config.fit_temperature:
+            before["fit_temperature"] = True
     return {"labels": digest(code=_CODE["labels"], text=text, vote=config.vote, **before), "text": text}

@@ -152,7 +152,7 @@ def _labels(job: Job, known: Arrays, own: dict, text: np.ndarray) -> Arrays:
     from hicl.pipeline import refine, segmented, stages
 
     if job.labels is None:
-        raw, votes = stages.label_from_features(text, known, job.config.prompt_denoising)
+        raw, votes = stages.label_from_features(text, known, job.config, job.folded)
     else:
         images = image_files(job.labels, "--labels-dir")
         raw = segmented.labels_at(images, job.classes, job.config.label_ids, own["images"], known)

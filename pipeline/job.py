@@ -25,7 +25,7 @@ from hicl.pipeline.workers import was_killed
 
 if TYPE_CHECKING:  # a run that finds all up to date loads no kernels
     from hicl.pipeline.teacher.clip import Teacher
-    from hicl.pipeline.teacher.features import FeatureReader, Features
+    from hicl.pipeline.teacher.features import FeatureReader, Features, Folded
 
 
 class Extent(NamedTuple):
@@ -40,7 +40,8 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker, maybe on another machine, needs to bring one scene up to date. A few kilobytes at most."""
+    """All that a worker, maybe on another machine, needs to bring one scene up to date. A few kilobytes, and those of
+    folded words."""
 
     scene: Any  # a Scene, or a Group
     split: str
@@ -57,6 +58,7 @@ class Job:
     extent: Extent | None = None
     service: str | None = None  # where this machine's one teacher is; None: the worker loads its own
     masks: Path | None = None
+    folded: "Folded | None" = None  # words that count as classes
 
 
 @dataclass
@@ -137,7 +139,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         if "labels" in todo:
             known = old | arrays
             if job.labels is None:
-                raw, votes = stages.label_from_features(text, known, config.prompt_denoising)
+                raw, votes = stages.label_from_features(text, known, config, job.folded)
             else:
                 images = image_files(job.labels, "--labels-dir")
                 raw = segmented.labels_at(images, job.classes, config.label_ids, _frame_names(about, known), known)

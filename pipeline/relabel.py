@@ -96,6 +96,9 @@ def relabel(
                 text = load_teacher(teacher, own_device).encode_classes(classes)
                 told = {"truth_classes": root["truth_classes"], "teacher": with_templates(root["teacher"], templates)}
                 writer.set_text(classes.names, text, text_fingerprint, told)
+            if jobs and classes.folded:
+                folded = load_teacher(teacher, own_device).encode_folded(classes)
+                jobs = [replace(job, folded=folded) for job in jobs]
             if jobs:
                 run_jobs(jobs, writer, workers, executor, summary)
         finally:

@@ -66,6 +66,9 @@ def preprocess(
                 plan.say_disk(jobs, about["teacher"], writer, say)
                 if text is not None:
                     writer.set_text(classes.names, text, text_fingerprint, about)
+                if teacher and classes.folded:
+                    folded = load_teacher(teacher, device if executor is None else "auto").encode_folded(classes)
+                    jobs = [dataclasses.replace(job, folded=folded) for job in jobs]
                 run_jobs(jobs, writer, workers, executor, summary)
         finally:
             splits = {scene.id: split for scene, split in source.scenes}

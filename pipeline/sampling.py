@@ -23,14 +23,19 @@ def label_pixels(scores: np.ndarray, pixel: np.ndarray, size: tuple[int, int]) -
     return _sampled(kernels.label_pixels, scores, pixel, size)
 
 
-def denoised(scores: np.ndarray, sureness: float) -> np.ndarray:
+SHARPNESS = 100.0
+"""What CLIP's scores are multiplied with before a softmax: the inverse of its temperature."""
+
+
+def denoised(scores: np.ndarray, sureness: float, sharpness: float = SHARPNESS) -> np.ndarray:
     """Scores float32 [h, w, C] of a view in which a class that is nowhere sure is the last choice everywhere: one whose
-    softmax of 100 times the scores stays below `sureness` gets the view's lowest score. Where none is sure, all stay.
+    softmax of `sharpness` times the scores stays below `sureness` gets the view's lowest score. Where none is sure, all
+    stay.
 
     MaskCLIP's prompt denoising (chongzhou96/MaskCLIP, mmseg/models/decode_heads/maskclip_head.py:130-135, with 0.5);
     there such a class gets -100, which would outweigh all other views where scores are summed up.
     """
-    share = np.exp(100 * (scores - scores.max(axis=2, keepdims=True)))
+    share = np.exp(sharpness * (scores - scores.max(axis=2, keepdims=True)))
     unsure = (share / share.sum(axis=2, keepdims=True)).max(axis=(0, 1)) < sureness
     return scores if unsure.all() else np.where(unsure, scores.min(), scores)
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
+from hicl.cache.schema import NO_LABEL
 from hicl.errors import FrameError, HiclError
-from hicl.pipeline import normals, partition, refine
+from hicl.pipeline import calibration, normals, partition, refine
 from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Scene, Sweep
 from hicl.pipeline.projection import Projector
-from hicl.pipeline.sampling import denoised, label_pixels, scores_at
+from hicl.pipeline.sampling import SHARPNESS, denoised, label_pixels, scores_at
 from hicl.pipeline.sight import toward_cameras
-from hicl.pipeline.teacher.features import FeatureReader, class_scores
+from hicl.pipeline.teacher.features import FeatureReader, Folded, class_scores
 from hicl.pipeline.weld import weld
 from hicl.upright import UPRIGHT
 
@@ -217,23 +219,35 @@ class Views:
         return arrays
 
 
-def label_from_features(text: np.ndarray, arrays: Arrays, sureness: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def label_from_features(
+    text: np.ndarray, arrays: Arrays, config: PreprocessConfig, folded: Folded | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """pairs/raw from the teacher's features: classes are scored on the patches, scores are sampled at the pixels. And
     what the scores of all pairs of a set sum up to, float64 [K, C].
 
-    sureness: what a class must reach somewhere in a view to be in it (`sampling.denoised`).
     text: float32 [C, d]; arrays: sets/id, features/grid, features/scale, views/size, pairs/indptr, pairs/{point,pixel}.
+    folded: other words that count as classes, or as none: a pair that those fit best has no label, and gives its set
+    what it says of the classes all the same.
     """
     indptr, pixel, raw = arrays["pairs/indptr"], arrays["pairs/pixel"], []
     point, sets = arrays["pairs/point"], arrays["sets/id"]
     votes = np.zeros((int(sets.max(initial=-1)) + 1, len(text)))
-    for view, (start, end) in enumerate(zip(indptr[:-1], indptr[1:], strict=True)):
-        scores = class_scores(arrays["features/grid"][view], arrays["features/scale"][view], text)
-        scores = denoised(scores, sureness) if sureness else scores
+    score = folded.scores if folded else class_scores
+    sureness, sharpness = config.prompt_denoising, SHARPNESS
+
+    def scores_of(view: int) -> np.ndarray:
+        return score(arrays["features/grid"][view], arrays["features/scale"][view], text)
+
+    if sureness and config.fit_temperature:
+        sharpness = calibration.fitted_sharpness(*calibration.sample(scores_of, arrays))
+    for view, (start, end) in enumerate(pairwise(indptr)):
+        scores = scores_of(view)
+        scores = denoised(scores, sureness, sharpness) if sureness else scores
         at = pixel[start:end], tuple(arrays["views/size"][view].tolist())
         raw.append(label_pixels(scores, *at))
-        refine.add_scores(votes, scores_at(scores, *at), point[start:end], sets)
-    return np.concatenate(raw), votes
+        refine.add_scores(votes, scores_at(scores[:, :, : len(text)], *at), point[start:end], sets)
+    labels = np.concatenate(raw)
+    return np.where(labels < len(text), labels, NO_LABEL).astype(np.uint8), votes
 
 
 def make_labels(raw: np.ndarray, votes: np.ndarray, arrays: Arrays, config: PreprocessConfig) -> Arrays:

@@ -64,7 +64,7 @@ def _run_stages() -> None:
         arrays |= stages.make_sets(scene, scene.points(), arrays, config)
         codes, scale = np.ones((1, 2, 2, 4), np.int8), np.ones((1, 2, 2), np.float32)
         seen = arrays | {"features/grid": codes, "features/scale": scale}
-        raw, votes = stages.label_from_features(np.zeros((2, 4), np.float32), seen)
+        raw, votes = stages.label_from_features(np.zeros((2, 4), np.float32), seen, PreprocessConfig())
         frame = scene.frame(0)
         fuse_depth([(frame.color, frame.depth, frame.pose)], scene.depth_camera, scene.color_camera, min_hits=1)
         for scope in ("image", "scene"):

@@ -6,6 +6,7 @@ this one keeps CLIP's own image normalisation, QuickGELU and layer norms (its `m
 GELU and eps 1e-6).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from hicl.errors import HiclError
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.teacher import readouts, towers
 from hicl.pipeline.teacher.choice import TeacherConfig
-from hicl.pipeline.teacher.features import IMAGES_AT_ONCE, Features, PatchGrid
+from hicl.pipeline.teacher.features import IMAGES_AT_ONCE, Features, Folded, PatchGrid
 from hicl.pipeline.teacher.model import build
 from hicl.pipeline.teacher.prompts import ensemble, fill_templates
 from hicl.pipeline.teacher.texts import TextTower
@@ -100,8 +101,18 @@ class Teacher:
 
         Raises `HiclError` as `encode_texts` does.
         """
+        return self._encode_prompts(classes.prompts)
+
+    def encode_folded(self, classes: ClassList) -> Folded | None:
+        """The words that fold into classes, or None where there are none. Raises `HiclError` as `encode_texts` does."""
+        if not classes.folded:
+            return None
+        places, prompts = zip(*classes.folded, strict=True)
+        return Folded(self._encode_prompts(prompts), np.array(places))
+
+    def _encode_prompts(self, of_words: Sequence[tuple[str, ...]]) -> np.ndarray:
         fill = fill_templates if self._templates == "all" else lambda prompt: [prompt.strip('"')]
-        filled = ([text for prompt in prompts for text in fill(prompt)] for prompts in classes.prompts)
+        filled = ([text for prompt in prompts for text in fill(prompt)] for prompts in of_words)
         return np.stack([ensemble(self.encode_texts(texts)) for texts in filled])
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:

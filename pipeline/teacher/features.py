@@ -5,6 +5,7 @@ They are kept in 8 bits: int8 codes [h, w, d] times a float32 scale [h, w] are f
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -83,6 +84,25 @@ class FeatureReader:
         if self._requested is not None:
             self._read.append(self._requested())
             self._requested = None
+
+
+class Folded(NamedTuple):
+    """Words that count as classes: embedding float32 [W, d], unit length, and the class of each, int [W]; as none where
+    that is C."""
+
+    embedding: np.ndarray
+    place: np.ndarray
+
+    def scores(self, codes: np.ndarray, scale: np.ndarray, text: np.ndarray) -> np.ndarray:
+        """As `class_scores`, a class by the best of its own text and its words; where words count as none, those' best
+        in a column behind the others. float32 [h, w, C or C + 1]."""
+        every = class_scores(codes, scale, np.concatenate([text, self.embedding]))
+        count = len(text)
+        best = np.full((*every.shape[:2], max(count, int(self.place.max()) + 1)), -np.inf, np.float32)
+        best[:, :, :count] = every[:, :, :count]
+        for word, place in enumerate(self.place, count):
+            np.maximum(best[:, :, place], every[:, :, word], out=best[:, :, place])
+        return best
 
 
 def class_scores(codes: np.ndarray, scale: np.ndarray, text: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def scene_arrays(room: Room, teacher: Teacher, text: np.ndarray) -> tuple[dict[s
     arrays |= stages.make_views(list(enumerate(room.poses)), [COLOR] * len(room.poses), pairs)
     grid = teacher.encode_images(list(room.color))
     arrays["features/grid"], arrays["features/scale"] = quantise(torch.from_numpy(grid))
-    raw, votes = stages.label_from_features(text, arrays)
+    raw, votes = stages.label_from_features(text, arrays, PreprocessConfig())
     return arrays | stages.make_labels(raw, votes, arrays, PreprocessConfig()), grid
 
 

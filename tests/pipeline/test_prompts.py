@@ -48,6 +48,21 @@ def test_a_description_is_taken_as_it_is(tmp_path):
     assert len(set(fill_templates(classes.prompts[1][0]))) == 85
 
 
+def test_words_that_fold_into_a_class_or_into_none(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text('bed, cot | pillow | blanket, quilt # mine\n| ceiling | "a | lamp, lit"\nwall | |\n')
+    classes = read_classes(path)
+    assert classes.prompts == (("bed", "cot"), ("wall",))
+    none = [(2, ("ceiling",)), (2, ('"a | lamp, lit"',))]
+    assert classes.folded == ((0, ("pillow",)), (0, ("blanket", "quilt")), *none)
+    (tmp_path / "many.txt").write_text("\n".join(map(str, range(255))) + "\n0 | one\n")
+    with pytest.raises(HiclError, match="256 classes"):
+        read_classes(tmp_path / "many.txt")
+    (tmp_path / "many.txt").write_text("\n".join(map(str, range(255))) + "\n| one\n")
+    with pytest.raises(HiclError, match="255 classes; write one a line, 1 to 254"):
+        read_classes(tmp_path / "many.txt")
+
+
 @pytest.mark.parametrize(
     "content, said",
     [
@@ -57,6 +72,7 @@ def test_a_description_is_taken_as_it_is(tmp_path):
         ("\n".join(map(str, range(256))).encode(), "256 classes"),
         (b"a\nb\na, c\n", "class 'a' stands there twice"),
         (b"\xff\xfe\x00", "can't be read"),
+        (b"| wa\x07ll\nbed\n", r"class 'wa\\x07ll' holds U\+0007"),
         (b"wa\x07ll\n", r"class 'wa\\x07ll' holds U\+0007"),
         (b"wall\x0cfloor\n", r"U\+000C"),
         (b"1\twall\n", r"U\+0009"),

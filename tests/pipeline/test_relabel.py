@@ -7,6 +7,7 @@ import pytest
 from scans import tree, write_scan
 
 from hicl.cache.opening import open_cache
+from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.pipeline import relabel, run, stages
 from hicl.pipeline.classes import ClassList
@@ -51,6 +52,27 @@ def test_relabelling_gives_the_bytes_of_a_full_run(made, root, tmp_path, teacher
     again = relabel.relabel(cache, NEW, **teacher, device="cpu")
     assert sorted(again.unchanged) == ["corner0", "corner1"] and not again.done
     assert open_cache(cache).classes == ("plant", "lamp", "rug")
+
+
+def test_folded_words_are_labelled_as_classes_of_their_own(made, tmp_path, teacher):
+    """What a pair's label would be with every word a class, each then taken for what it counts as; the sets' scores
+    stay those of the best word of each class."""
+    words = ClassList(
+        ("plant", "lamp"), (("plant",), ("lamp", "light")), ((0, ("tree",)), (0, ("rug",)), (2, ("sofa",)))
+    )
+    cache, fresh = made(tmp_path / "cache", OLD), made(tmp_path / "fresh", words)
+    relabel.relabel(cache, words, **teacher, workers=1, device="cpu")
+    assert tree(cache) == tree(fresh)
+    raw = {scene: open_cache(fresh).scene(scene).read("pairs/raw").copy() for scene in ("corner0", "corner1")}
+    flat = ClassList(("plant", "lamp", "tree", "rug", "sofa"), (*words.prompts, ("tree",), ("rug",), ("sofa",)))
+    relabel.relabel(fresh, flat, **teacher, workers=1, device="cpu")
+    counts = np.array([0, 1, 0, 0, NO_LABEL])
+    for scene, labels in raw.items():
+        alone = open_cache(fresh).scene(scene).read("pairs/raw")
+        # Between patches of which different words of a class are best, that class gains.
+        differ = labels != counts[alone]
+        assert differ.mean() < 0.05 and (labels[differ] == 0).all()
+        assert {2, 4} <= set(np.unique(alone))
 
 
 def test_another_vote_is_a_relabelling_too(made, tmp_path, teacher):

@@ -142,6 +142,7 @@ def test_a_cache_from_before_spread_labels_gets_them(root, tmp_path, config, sta
         ({"dense": "kk"}, {"features", "labels"}),
         ({"window": 32, "short_side": 48}, {"features", "labels"}),
         ({"prompt_denoising": 0.5}, {"labels"}),
+        ({"prompt_denoising": 0.5, "fit_temperature": True}, {"labels"}),
     ],
 )
 def test_a_setting_runs_only_what_depends_on_it(root, tmp_path, config, stages_done, change, expected):
