@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hicl.cache import storage
 from hicl.cache.schema import COUNTS, FORMAT, MAX_CLASSES, MAX_ITEMS, STAGES, VERSION, VERSION_OF_GROUPS
 from hicl.errors import HiclError
@@ -89,6 +91,7 @@ def _own(attributes: dict) -> dict[str, bool]:
         "skipped": isinstance(attributes["skipped"], dict),
         "left_out": type(attributes.get("left_out", 0)) is int,
         "origin": _is_place(attributes.get("origin", [0, 0, 0])),
+        "turn": _is_turn(attributes.get("turn", _NO_TURN)),
         "frame_names": _are_names(names) and len(names) in (0, sizes.get("frames")),
         "token": isinstance(attributes.get("token", ""), str),
     }
@@ -96,6 +99,16 @@ def _own(attributes: dict) -> dict[str, bool]:
 
 def _is_place(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(x) in (int, float) and abs(x) < 1e12 for x in value)
+
+
+_NO_TURN = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def _is_turn(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 3 or not all(map(_is_place, value)):
+        return False
+    rows = np.array(value, np.float64)
+    return bool(np.abs(rows @ rows.T - np.eye(3)).max() < 1e-6 and np.linalg.det(rows) > 0)
 
 
 def _are_names(value: Any) -> bool:

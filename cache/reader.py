@@ -153,6 +153,11 @@ class SceneReader(Group):
         """float64 [3]: to be added to points and poses for the scan's own coordinates; mostly 0."""
         return np.array(self.attributes.get("origin", (0, 0, 0)), np.float64)
 
+    @property
+    def turn(self) -> np.ndarray:
+        """float64 [3, 3]: the rotation about `origin` by which points and poses were levelled; mostly none."""
+        return np.array(self.attributes.get("turn", np.eye(3)), np.float64)
+
 
 def _fingerprint(attributes: dict) -> str:
     return hashlib.sha256(json.dumps(attributes["stages"], sort_keys=True).encode()).hexdigest()[:16]

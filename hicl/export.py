@@ -15,7 +15,7 @@ from hicl.errors import HiclError
 from hicl.files import replacing
 from hicl.formats.labelled import Labelled
 from hicl.objects import find_objects, table
-from hicl.upright import UPRIGHT
+from hicl.upright import UPRIGHT, told_of
 
 if TYPE_CHECKING:
     from hicl.train.answers import Ensemble, Pool
@@ -82,7 +82,8 @@ def export(
 
     labels, pool, ensemble: as of `Labels`, with the network of a trained run where there is one. objects: a CSV to
     write of what objects there are (`hicl.objects`: gap, smallest); the points then say which they belong to.
-    Coordinates are metres in the scan's own frame, colours those of the classes. Raises `HiclError`.
+    Coordinates are metres in the scan's own frame, or levelled where the cache was made so; colours are those of the
+    classes. Raises `HiclError`.
     """
     from hicl.pipeline.picture import class_colors
 
@@ -104,6 +105,8 @@ def export(
     left_out = scene.attributes.get("left_out", 0)
     if left_out:
         told[0] += f"; {left_out:,} of the scan without finite coordinates are left out"
+    if level := told_of(scene.turn):
+        told[0] += f"; {level}"
     if objects is None:
         formats.write(out, Labelled(cloud, label, cache.classes, score))
         return told[0]

@@ -83,22 +83,23 @@ def predict_file(
     weights: str | None = None,
     up: str | None = None,
     pool: str = "sets",
+    level: bool = False,
 ) -> str:
     """Write a scan with a class for every point, and return what was found, as lines for a terminal.
 
     Written: `out`, a PLY with the classes' colours, a `label` property and the scan's faces; beside it `.npz` with
     label [N], score [N] (the class' probability) and classes [C]; and `-legend.png`. Of a LiDAR's sweep, in its file's
     order: the same, or where `out` ends in .npy label [N] alone, uint8 or uint16, or in .bin those of nuScenes'
-    challenge, a byte a point, 1 to 16. up: the scan's axis that points upwards, like y or -z; None: z, with a
-    word where that seems wrong. pool: "sets" gives each of the scan's geometric sets one class (`Scan.sets`), "none"
-    each voxel.
+    challenge, a byte a point, 1 to 16. up: the scan's axis that points upwards, like y or -z; None: z, with a word
+    where that seems wrong. level: as of `read_scan`; what is written stays as it lay. pool: "sets" gives each of the
+    scan's geometric sets one class (`Scan.sets`), "none" each voxel.
     Raises `HiclError`; nothing is written then.
     """
     _assert_output(out, scan, (".ply", ".npy", ".bin") if is_sweep(scan) else (".ply",))
     names = prompts.names if prompts is not None else model.classes
     if out.suffix.lower() == ".bin":
         assert_classes(names, "the model" if prompts is None else "--classes")
-    given = read_scan(scan, model, scale, up)
+    given = read_scan(scan, model, scale, up, level)
     text = embed(model, prompts, clip, weights) if prompts is not None else None
     found = model.predict(given.xyz, given.values, text, given.sets() if pool == "sets" else None)
     label, score = found.label[given.place], found.score[given.place]
@@ -152,13 +153,14 @@ def search_file(
     clip: str | None = None,
     weights: str | None = None,
     up: str | None = None,
+    level: bool = False,
 ) -> str:
-    """Write a scan coloured by its similarity to a text, by the model's features. up: as of `predict_file`.
+    """Write a scan coloured by its similarity to a text, by the model's features. up, level: as of `predict_file`.
 
     Raises `HiclError`.
     """
     _assert_output(out, scan)
-    given = read_scan(scan, model, scale, up)
+    given = read_scan(scan, model, scale, up, level)
     near = model.similarity(given.xyz, given.values, embed_query(model, query, clip, weights))[given.place]
     return "\n".join([write_similarity(out, given.cloud, near, query), *given.doubts])
 

@@ -95,10 +95,15 @@ def _measured(scene: SceneReader, classes: tuple[str, ...]) -> dict[str, Any]:
     label = labels["spread"][labels["spread"] != NO_LABEL]
     shares = np.bincount(label, minlength=len(classes)) / max(len(label), 1)
     order = np.argsort(-shares, kind="stable")
-    counts = scene.attributes["counts"]
+    counts, levelled = scene.attributes["counts"], {}
+    if "turn" in scene.attributes:  # from the capture's own frame to that of what is written
+        there = np.eye(4)
+        there[:3, :3], there[:3, 3] = scene.turn, scene.origin - scene.turn @ scene.origin
+        levelled = {"levelled": there.tolist()}
     return {
         **{name: counts[name] for name in ("points", "frames", "sets")},
         "skipped": len(scene.attributes.get("skipped", {})),
         "seen": round(float((labels["refined"] != NO_LABEL).mean()), 4),
+        **levelled,
         "classes": {classes[index]: round(float(shares[index]), 4) for index in order if shares[index]},
     }

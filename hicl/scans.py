@@ -15,7 +15,7 @@ from hicl.pipeline.datasets.scene import Points, Sweep
 from hicl.pipeline.picture import heat
 from hicl.train.inference import Model, nearest_of
 from hicl.train.kernels import voxelise
-from hicl.upright import lying_axis, upright
+from hicl.upright import TILTED, Surfaces, axis, levelling, nearest_axis, told_of, upright
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ def is_sweep(path: Path) -> bool:
     return path.suffix.lower() == ".bin"
 
 
-def read_scan(path: Path, model: Model, scale: float | None = None, up: str | None = None) -> Scan:
+def read_scan(path: Path, model: Model, scale: float | None = None, up: str | None = None, level: bool = False) -> Scan:
     """What a model needs of a file. scale: as of `read_cloud`. up: its axis that points upwards, like y or -z; None: z,
-    with a doubt where that seems wrong.
+    with a doubt where that seems wrong. level: find out what is up, near `up` if that is given, and level the scan.
 
-    Raises `HiclError` for a file that can't be used, or holds not what the model reads.
+    Raises `HiclError` for a file that can't be used, or holds not what the model reads, or doesn't tell what is up.
     """
     reads = model.stream.features
     if is_sweep(path):
@@ -50,7 +50,7 @@ def read_scan(path: Path, model: Model, scale: float | None = None, up: str | No
             raise HiclError(f"{path}: a LiDAR's sweep, and the model reads colours; take one trained on key frames")
         if scale is not None:
             raise HiclError(f"{path}: --scale goes with a .ply; a sweep is in metres")
-        return _sweep(path, up)
+        return _sweep(path, up, level)
     if reads != "colour":
         raise HiclError(f"{path}: the model reads the {reads} of a LiDAR's sweep: give it a .pcd.bin")
     cloud = read_cloud(path, model.voxel_size, scale)
@@ -59,12 +59,12 @@ def read_scan(path: Path, model: Model, scale: float | None = None, up: str | No
         doubts.append(f"{path} was written by hicl: its colours are those of classes, not what a camera saw")
     if cloud.left_out:
         doubts.append(f"{cloud.left_out:,} points without finite coordinates are left out")
-    turned = upright(cloud.xyz, up or "z")
-    doubts += _lying(cloud.xyz, up)
+    turned, told = _stood_up(cloud.xyz, cloud.xyz, up, level, path)
+    doubts += told
     return Scan(cloud, turned, cloud.rgb, np.arange(len(turned)), lambda: sets_of(cloud), doubts)
 
 
-def _sweep(path: Path, up: str | None) -> Scan:
+def _sweep(path: Path, up: str | None, level: bool) -> Scan:
     """nuScenes' own: z is up, and what lies next to the sensor is the car, or no return."""
     rows = read_sweep(path)
     near, usable = taking_part(rows)
@@ -78,7 +78,7 @@ def _sweep(path: Path, up: str | None) -> Scan:
     def sets() -> np.ndarray:
         return stages.make_sweep_sets(sweep, PreprocessConfig())["sets/id"][usable]
 
-    turned, doubts = upright(xyz, up or "z"), _lying(xyz[usable], up)
+    turned, doubts = _stood_up(xyz, xyz[usable], up, level, path)
     if (~near).any():
         doubts.append(
             f"{(~near).sum():,} points have no finite place; their class is that of the nearest to the sensor"
@@ -99,11 +99,27 @@ def sets_of(cloud: Cloud) -> np.ndarray:
 _SPACING = 0.02  # metres, about what lies between the vertices of ScanNet's meshes, for which the constants were chosen
 
 
-def _lying(xyz: np.ndarray, up: str | None) -> list[str]:
-    lying = lying_axis(xyz) if up is None else None
-    if not lying:
-        return []
-    return [
-        f"is {lying} up? the floor seems to lie across it, and the network takes z to be up: give --up {lying} or "
-        f"-{lying}, or --up z if all is well"
-    ]
+def _stood_up(
+    xyz: np.ndarray, usable: np.ndarray, up: str | None, level: bool, path: Path
+) -> tuple[np.ndarray, list[str]]:
+    """(points [N, 3] with z up, what a user should know of that). usable: those that tell which way is up.
+
+    Raises `HiclError` where that is asked for and they don't tell.
+    """
+    if up is not None and not level:
+        return upright(xyz, up), []
+    surfaces = Surfaces.of(usable)
+    found = surfaces.up if up is None else surfaces.along(axis(up))
+    if level:
+        if found is None:
+            raise HiclError(f"{path}: too little of it is level or upright to tell which way is up; leave --level out")
+        turn = levelling(found)
+        told = [f"{told_of(turn)} for the network; what is written lies as it lay"] if told_of(turn) else []
+        return (xyz @ turn.T).astype(np.float32), told
+    name, tilt = nearest_axis(found) if found is not None else ("z", 0.0)
+    if name != "z":
+        lying = f"is {name} up? the floor seems to lie across it, and the network takes z to be up: give --up {name}, "
+        return xyz, [f"{lying}or --level, or --up z if all is well"]
+    if tilt > TILTED:
+        return xyz, [f"its floor seems to be {tilt:.0f} degrees off level: give --level, or --up z if all is well"]
+    return xyz, []

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,7 @@ from hicl.pipeline.datasets.namings import image_files
 from hicl.pipeline.datasets.scene import Points, Scene, unread
 from hicl.pipeline.teacher.choice import TeacherConfig
 from hicl.pipeline.workers import was_killed
+from hicl.upright import told_of
 
 if TYPE_CHECKING:  # a run that finds all up to date loads no kernels
     from hicl.pipeline.teacher.clip import Teacher
@@ -117,9 +118,10 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         if xyz is not None:
             own = any(file.suffix.lower() == ".ply" for file in scene.point_files())
             surface = (points or Points(xyz, np.zeros_like(xyz, np.uint8))) if own else None
-            faults = [
-                str(verdict) for verdict in doctor.faults(doctor.examine(scene, surface, job.teacher is not None))
-            ]
+            if surface is not None:
+                surface = replace(surface, xyz=surface.xyz @ scene.turn.astype(np.float32))  # it is turned back
+            found = doctor.examine(scene.lying(), surface, job.teacher is not None)
+            faults = [str(verdict) for verdict in doctor.faults(found)]
         if "views" in todo or with_features:
             skipped = {}
             with feature_reader(job) if with_features else contextlib.nullcontext() as reader:
@@ -149,7 +151,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         before = published.attributes.get("left_out", 0) if published else 0
         left_out = points.left_out if points is not None else before
         attributes = {
-            **{name: about[name] for name in ("source", "origin", "frame_names") if name in about},
+            **{name: about[name] for name in ("source", "origin", "turn", "frame_names") if name in about},
             "split": job.split,
             "stages": job.fingerprints,
             "skipped": skipped,
@@ -158,6 +160,8 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
             "settings": recorded(config),
         }
         doubts += stages.doubts(old | arrays, left_out, config)
+        if "turn" in about:
+            doubts.append(told_of(np.array(about["turn"])))
         return Staged(stage.build(scene.id, arrays, attributes, keep=list(old)), skipped, seen, doubts, faults)
 
 
@@ -166,6 +170,8 @@ def _about(scene: Scene, arrays: dict[str, np.ndarray]) -> dict:
     about: dict = {"source": scene.source}
     if scene.origin.any():
         about["origin"] = scene.origin.tolist()
+    if (scene.turn != np.eye(3)).any():
+        about["turn"] = scene.turn.tolist()
     numbers = arrays["views/frame"].tolist()
     names = [scene.frame_name(frame_id) for frame_id in numbers]
     if names != [str(number) for number in numbers]:

@@ -16,7 +16,7 @@ from hicl.pipeline.sampling import SHARPNESS, denoised, label_pixels, scores_at
 from hicl.pipeline.sight import toward_cameras
 from hicl.pipeline.teacher.features import FeatureReader, Folded, class_scores
 from hicl.pipeline.weld import weld
-from hicl.upright import UPRIGHT
+from hicl.upright import held
 
 Arrays = dict[str, np.ndarray]
 
@@ -28,7 +28,7 @@ def make_points(points: Points) -> Arrays:
     arrays = {"points/xyz": points.xyz, "points/rgb": points.rgb, "points/normal": normal}
     if points.label is not None:
         arrays["points/label"] = points.label
-    if points.fused and points.faces is not None:
+    if points.keep_faces and points.faces is not None:
         arrays["points/face"] = points.faces
     return arrays
 
@@ -121,13 +121,10 @@ def doubts(arrays: Arrays, left_out: int, config: PreprocessConfig) -> list[str]
             f"half of its sets have {median} points or fewer, less than --min-size {config.min_size}, so the vote can "
             "do little: does the surface hang together?"
         )
-    up = -arrays["views/pose"][:, :3, 1].mean(axis=0)
-    axis = int(np.abs(up).argmax())
-    if (axis < 2 or up[2] < 0) and abs(up[axis]) > UPRIGHT:
-        name = "-" * bool(up[axis] < 0) + "xyz"[axis]
+    if name := held(arrays["views/pose"]):
         found.append(
             f"its cameras hold {name} up, not z; a network that learns from it fits only scans that lie the same way "
-            "(`hicl predict --up z` leaves a scan as it lies)"
+            "(--level turns it; `hicl predict --up z` leaves a scan as it lies)"
         )
     return found
 

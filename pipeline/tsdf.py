@@ -54,7 +54,7 @@ def fuse_mesh(
             f"check that depth is in metres (within {max_depth}), poses are camera to world, and intrinsics fit"
         )
     number = np.cumsum(kept, dtype=np.int32) - np.int32(1)
-    return Points(xyz[kept], rgb[kept], number[faces[kept[faces[:, 0]]]], fused=True)
+    return Points(xyz[kept], rgb[kept], number[faces[kept[faces[:, 0]]]], keep_faces=True)
 
 
 def large_pieces(faces: np.ndarray, n_vertices: int, least: int) -> np.ndarray:

@@ -339,6 +339,36 @@ def scannetpp(folder: Path, room: Room) -> None:
     keep_mesh(room, folder / "scans/mesh_aligned_0.05.ply")
 
 
+def _opencv(name: str, values, columns: int) -> str:
+    numbers = [f"{float(v)!r}" for v in np.ravel(values)]
+    lines = ",\n       ".join(", ".join(numbers[i : i + 5]) for i in range(0, len(numbers), 5))
+    return f"{name}:\n   rows: {len(numbers) // columns}\n   cols: {columns}\n   data: [ {lines} ]\n"
+
+
+def rtabmap(folder: Path, room: Room, camera: bool = True, times: bool = False) -> None:
+    """As `rtabmap-export` leaves it. camera: poses of the camera, else of the robot that carries it half a metre up and
+    leaning; times: images are called by these, else by ids."""
+    tip = Rotation.from_euler("y", 10, degrees=True).as_matrix()
+    mounted = np.eye(4)
+    mounted[:3, :3], mounted[:3, 3] = tip @ [[0, 0, 1], [-1, 0, 0], [0, -1, 0]], (0.1, 0, 0.5)
+    lines = ["#timestamp x y z qx qy qz qw" + " id" * (not times)]
+    for i, (jpeg, depth, pose) in room.frames():
+        time, number = f"{1700000000 + 0.5 * i:.6f}", 3 * i + 8
+        name = time if times else str(number)
+        put(folder / f"flat_rgb/{name}.jpg", jpeg)
+        put(folder / f"flat_depth/{name}.png", depth)
+        text = f'%YAML:1.0\n---\ncamera_name: "{name}"\nimage_width: {room.size[1]}\nimage_height: {room.size[0]}\n'
+        text += _opencv("camera_matrix", matrix(room.k), 3) + _opencv("local_transform", mounted[:3], 4)
+        put(folder / f"flat_calib/{name}.yaml", text)
+        written = pose if camera else pose @ np.linalg.inv(mounted)
+        numbers = [*written[:3, 3], *Rotation.from_matrix(written[:3, :3]).as_quat()]
+        lines.insert(1, " ".join([time, *(repr(float(x)) for x in numbers), *[str(number)] * (not times)]))
+    other = lines[1].split(" ")
+    lines.append(" ".join(["1699999999.000000", *other[1:8], *["7"] * (not times)]))  # of which there is no image
+    put(folder / ("flat_camera_poses.txt" if camera else "flat_poses.txt"), "\n".join(lines) + "\n")
+    keep_mesh(room, folder / "scan.ply")
+
+
 FORMATS = {
     "SensReader": exporter,
     "pgm": lambda folder, room: exporter(folder, room, ".pgm"),
@@ -359,4 +389,6 @@ FORMATS = {
     "COLMAP, text": colmap_text,
     "COLMAP, binary": colmap_binary,
     "ScanNet++": scannetpp,
+    "RTABMap": rtabmap,
+    "RTABMap, the robot's": lambda folder, room: rtabmap(folder, room, camera=False, times=True),
 }

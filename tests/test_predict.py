@@ -267,6 +267,9 @@ def test_a_scan_that_lies_is_stood_up_and_stays_where_it_is(model, tiny_clip, tm
     assert (vertex["label"] == model.predict(cloud.xyz, cloud.rgb).label).all()
     np.testing.assert_array_equal(np.stack([vertex[name] for name in "xyz"], axis=1), lying.xyz)
     assert " up?" not in told
+    if up != "-z":  # half a turn is one about any axis
+        assert "levelled: turned by 90.0 degrees" in predict_file(scan, model, out, up=up, pool="none", level=True)
+        assert (PlyData.read(str(out))["vertex"].data["label"] == vertex["label"]).mean() > 0.95
     search_file(scan, model, "a seat", out, **own, up=up)
     near = model.similarity(cloud.xyz, cloud.rgb, embed_query(model, "a seat", **own))
     np.testing.assert_allclose(PlyData.read(str(out))["vertex"].data["similarity"], near, atol=1e-6)
@@ -278,9 +281,9 @@ def test_a_scan_that_lies_is_asked_about(model, tmp_path):
     for name in "xy":
         lying = dataclasses.replace(cloud, xyz=cloud.xyz @ np.array(LYING[name], np.float32).T)
         told = predict_file(_write(tmp_path / "scan.ply", lying), model, out)
-        assert f"is {name} up?" in told and f"give --up {name} or -{name}" in told
+        assert f"is {name} up?" in told and f"give --up {name}, or --level" in told
     far = np.concatenate([lying.xyz, np.float32([[150_000, 0, 0]])])
-    assert upright.lying_axis(far) == name  # a stray changes nothing
+    assert upright.nearest_axis(upright.Surfaces.of(far).up)[0] == name  # a stray changes nothing
     with pytest.raises(HiclError, match="--up w: unknown"):
         predict_file(tmp_path / "scan.ply", model, out, up="w")
 

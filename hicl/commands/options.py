@@ -29,6 +29,9 @@ Clip = Annotated[str | None, typer.Option(help="The teacher's open_clip config, 
 Weights = Annotated[str | None, typer.Option(help="The teacher's weights, where they came from a file.")]
 Scale = Annotated[float | None, typer.Option(help="Metres a unit of the scan: 0.001 for millimetres. [default: 1]")]
 Up = Annotated[str | None, typer.Option(help="The scan's upward axis: x, y, z, -x, -y or -z. [default: z]")]
+Level = Annotated[
+    bool, typer.Option("--level", help="Find the floor, and level the scan for the network. [default: as it lies]")
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Scenes at a time; the bytes don't depend on it. [default: cores]")
 ]

@@ -11,6 +11,7 @@ from hicl.commands.options import (
     Ensemble,
     Gap,
     Labels,
+    Level,
     Model,
     OptionalModel,
     PlyOut,
@@ -39,6 +40,7 @@ def predict(
     ] = None,
     scale: Scale = None,
     up: Up = None,
+    level: Level = False,
     pool: Pool = "sets",
     clip: Clip = None,
     weights: Weights = None,
@@ -50,7 +52,7 @@ def predict(
 
     pool, _ = pooling(pool)
     words = parse_classes(classes, MOST_WORDS) if classes is not None else None
-    typer.echo(predict_file(scan, load_model(model, device), out, words, scale, clip, weights, up, pool))
+    typer.echo(predict_file(scan, load_model(model, device), out, words, scale, clip, weights, up, pool, level))
 
 
 def search(
@@ -61,6 +63,7 @@ def search(
     model: Annotated[Path | None, typer.Option(help="Search the scan with this model, without images.")] = None,
     scale: Scale = None,
     up: Up = None,
+    level: Level = False,
     clip: Clip = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -68,14 +71,16 @@ def search(
     """Colour every point by its similarity to a free text: of a cached scene, or of any scan by a trained model."""
     if (cache is None) == (model is None) or len(words) != (1 if cache else 2):
         raise HiclError('search needs either --cache C "text" or --model M SCAN.ply "text"')
-    if scene is not None and model or (scale, up) != (None, None) and cache:
-        raise HiclError("--scene goes with --cache, --scale and --up with --model")
+    if scene is not None and model or (scale, up, level) != (None, None, False) and cache:
+        raise HiclError("--scene goes with --cache, --scale, --up and --level with --model")
     from hicl.predict import load_model, search_cache, search_file
 
     if model is None:
         typer.echo(search_cache(str(cache), scene, words[0], out, clip, weights))
     else:
-        typer.echo(search_file(Path(words[0]), load_model(model, device), words[1], out, scale, clip, weights, up))
+        typer.echo(
+            search_file(Path(words[0]), load_model(model, device), words[1], out, scale, clip, weights, up, level)
+        )
 
 
 def export(

@@ -24,6 +24,7 @@ from hicl.pipeline.datasets.images import label_classes
 from hicl.pipeline.datasets.namings import entries
 from hicl.pipeline.datasets.scene import Camera, Frame, Points, Readings, Said, Scene, Source
 from hicl.progress import counted
+from hicl.upright import levelling
 
 __all__ = ["TRAINING", "RGBDScene", "Settings", "Truth", "find_scenes", "source", "truth_classes"]
 _FARTHEST = 65_536.0  # metres: beyond, 32-bit floats step by 8 mm
@@ -39,7 +40,7 @@ def source(root: Path, settings: Settings) -> Source:
     said = Said(settings.depth_scale, settings.poses, settings.axes)
     scenes = find_scenes(root, settings.frame_step or 1, said, truth, notes.append)
     fusing = Fusing(settings.surface, settings.voxel, settings.max_depth, settings.min_piece)
-    scenes = [replace(scene, fusing=fusing) for scene in scenes]
+    scenes = [replace(scene, fusing=fusing, level=settings.level) for scene in scenes]
     for scene in scenes:
         notes += scene.notes()
     own = [(scene, settings.into_split) for scene in scenes]
@@ -75,6 +76,7 @@ class RGBDScene(Scene):
     said: Said = Said()
     truth: Truth = Truth()
     fusing: Fusing = Fusing()
+    level: bool = False
 
     @cached_property
     def _frames(self) -> FrameFolder:
@@ -126,17 +128,37 @@ class RGBDScene(Scene):
             return np.zeros(3)
         return near_zero(ply.xyz(ply.read_surface(self._ply).vertex, self._ply, np.float64))[1]
 
+    @cached_property
+    def turn(self) -> np.ndarray:
+        """By what some of the frames measure, near what their cameras hold up. Raises `HiclError` where that tells
+        nothing."""
+        from hicl.pipeline.doctor import upward
+        from hicl.pipeline.doctor.sample import Sample
+
+        if not self.level:
+            return np.eye(3)
+        up = upward.find(Sample(self.lying(), with_colors=False).geometry)
+        if up is None:
+            raise HiclError(f"{self.folder}: too little that is level or upright to tell what is up; leave --level out")
+        return levelling(up)
+
+    def lying(self) -> "RGBDScene":
+        return replace(self, level=False)
+
     def frame(self, frame_id: int) -> Frame:
         frame = self._frames.frame(frame_id)
-        return replace(frame, pose=self._from_origin(frame.pose))
+        return replace(frame, pose=self._placed(frame.pose))
 
     def pose(self, frame_id: int) -> np.ndarray:
-        return self._from_origin(self._frames.pose(frame_id))
+        return self._placed(self._frames.pose(frame_id))
 
-    def _from_origin(self, pose: np.ndarray) -> np.ndarray:
-        pose = pose.copy()
-        pose[:3, 3] -= self.origin
-        return pose
+    def _placed(self, pose: np.ndarray) -> np.ndarray:
+        """A pose of the files, from the origin and levelled."""
+        placed = pose.copy()
+        placed[:3, 3] -= self.origin
+        if self.level:
+            placed[:3] = self.turn @ placed[:3]
+        return placed
 
     def _usable_frames(self) -> Iterator[Frame]:
         for frame_id in self.frame_ids.tolist():
@@ -198,14 +220,16 @@ class RGBDScene(Scene):
                 f"{self._ply}: coordinates up to {far:.4g} m as 32-bit floats, too coarse to work with; write them as "
                 "doubles, or take off an origin, of the poses too"
             )
-        xyz = (xyz - self.origin).astype(np.float32)
+        xyz = ((xyz - self.origin) @ self.turn.T).astype(np.float32)
         rgb = ply.rgb(vertex, self._ply)
         normal = None
         if {"nx", "ny", "nz"} <= set(vertex.dtype.names or ()):
-            normal = unit(np.stack([vertex[axis] for axis in ("nx", "ny", "nz")], axis=1).astype(np.float32))
+            normal = np.stack([vertex[axis] for axis in ("nx", "ny", "nz")], axis=1).astype(np.float32)
+            normal = unit(normal @ self.turn.T if self.level else normal)
             if (normal == 0).all(axis=1).mean() > 0.5:  # a column that nobody filled
                 normal = None
-        points = Points(xyz, np.zeros_like(xyz, np.uint8), surface.faces, self._labels(surface.kept), normal)
+        black, label = np.zeros_like(xyz, np.uint8), self._labels(surface.kept)
+        points = Points(xyz, black, surface.faces, label, normal, keep_faces=True)
         return replace(points, left_out=surface.left_out, rgb=self._colors_from_frames(xyz) if rgb is None else rgb)
 
     def _labels(self, kept: np.ndarray) -> np.ndarray | None:
@@ -230,7 +254,7 @@ class RGBDScene(Scene):
 
     def point_files(self) -> list[Path]:
         surface = [path for path in dict.fromkeys((self._ply, self.truth_file)) if path is not None]
-        if self._ply and ply.has_colors(self._ply):
+        if self._ply and ply.has_colors(self._ply) and not self.level:
             return surface
         return [*surface, *self.frame_files()]
 

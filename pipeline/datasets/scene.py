@@ -36,7 +36,7 @@ class Points:
     truth; for evaluation only.
     normal: float32 [N, 3] of unit length when the source brings its own. sight: float32 [N, 3], any vector from the
     point towards the sensor that saw it, to orient estimated normals by. left_out: points of the source that had no
-    finite place. fused: made from the frames, so that no file holds it.
+    finite place. keep_faces: a cache keeps the faces too, so that a user's own scan is exported as the mesh it is.
     """
 
     xyz: np.ndarray
@@ -46,7 +46,7 @@ class Points:
     normal: np.ndarray | None = None
     sight: np.ndarray | None = None
     left_out: int = 0
-    fused: bool = False
+    keep_faces: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,15 @@ class Scene(Listed, Protocol):
     def origin(self) -> np.ndarray:
         """float64 [3]: what was taken off points and poses, for coordinates that float32 can't hold; mostly 0."""
         return np.zeros(3)
+
+    @property
+    def turn(self) -> np.ndarray:
+        """float64 [3, 3]: the rotation about `origin` by which points and poses were levelled; mostly none."""
+        return np.eye(3)
+
+    def lying(self) -> "Scene":
+        """The scene as its files have it, where it was levelled."""
+        return self
 
     def frame_name(self, frame_id: int) -> str:
         """What the frame is called in the data set; mostly its number."""

@@ -83,14 +83,14 @@ def places(points: Points) -> np.ndarray:
     return np.concatenate(drawn)
 
 
-def measured(geometry: Geometry) -> np.ndarray:
-    """Some of the places that the frames measured, float64 [M, 3] in the poses' frame."""
-    found = []
+def measured(geometry: Geometry, step: int | None = None) -> np.ndarray:
+    """Some of the places that the frames measured, float64 [M, 3] in the poses' frame: of every so many pixels."""
+    found, step = [], step or geometry.step
     for depth, keep, pose, pinhole in zip(*vars(geometry).values(), strict=True):
         fx, fy, cx, cy = pinhole
-        half = geometry.step // 2
-        row, column = np.nonzero(keep[half :: geometry.step, half :: geometry.step])
-        row, column = row * geometry.step + half, column * geometry.step + half
+        half = step // 2
+        row, column = np.nonzero(keep[half::step, half::step])
+        row, column = row * step + half, column * step + half
         z = depth[row, column].astype(np.float64)
         place = np.stack([(column - cx) / fx * z, (row - cy) / fy * z, z], axis=1)[z < _FARTHEST]
         found.append(place @ pose[:3, :3].T + pose[:3, 3])

@@ -9,12 +9,14 @@ SIZE = (48, 64)
 FOCAL = 40.0
 
 
-def write_scan(folder: Path, frames: int = 4, seed: int = 0) -> None:
-    """A posed RGB-D folder in 7-Scenes' naming: a room corner at z = 0 … 2 m, each camera looking into it."""
+def write_scan(folder: Path, frames: int = 4, seed: int = 0, lies: np.ndarray | None = None) -> None:
+    """A posed RGB-D folder in 7-Scenes' naming: a room corner at z = 0 … 2 m, each camera looking into it. lies: a
+    rotation [3, 3] of all of it."""
+    lies = np.eye(3) if lies is None else lies
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     np.savetxt(folder / "camera-intrinsics.txt", [[FOCAL, 0, 31.5], [0, FOCAL, 23.5], [0, 0, 1]])
-    _write_corner(folder / "corner.ply")
+    _write_corner(folder / "corner.ply", lies)
     for frame in range(frames):
         position = np.array([1.5 + 0.1 * frame, 1.5, 1.2])
         forward = -np.array([1.0, 1.0, 0.5]) / 1.5
@@ -33,10 +35,11 @@ def write_scan(folder: Path, frames: int = 4, seed: int = 0) -> None:
         color[..., 0] = 80 * hits.argmin(axis=-1)
         Image.fromarray(color).save(folder / f"frame-{frame:06d}.color.png")
         Image.fromarray(np.round(depth * 1000).astype(np.uint16)).save(folder / f"frame-{frame:06d}.depth.png")
+        pose[:3] = lies @ pose[:3]
         np.savetxt(folder / f"frame-{frame:06d}.pose.txt", pose)
 
 
-def _write_corner(path: Path, n: int = 14) -> None:
+def _write_corner(path: Path, lies: np.ndarray, n: int = 14) -> None:
     """Three square meshes that meet at the origin, 2 m wide, as an ASCII PLY."""
     s, t = (x.ravel() for x in np.meshgrid(np.linspace(0, 2, n), np.linspace(0, 2, n), indexing="ij"))
     zero = np.zeros_like(s)
@@ -47,7 +50,10 @@ def _write_corner(path: Path, n: int = 14) -> None:
     lines = ["ply", "format ascii 1.0", f"element vertex {len(xyz)}"]
     lines += [f"property float {axis}" for axis in "xyz"] + [f"property uchar {c}" for c in ("red", "green", "blue")]
     lines += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
-    lines += [f"{x:.5f} {y:.5f} {z:.5f} {int(50 * x)} {int(50 * y)} {int(50 * z)}" for x, y, z in xyz]
+    rgb = (50 * xyz).astype(int)
+    lines += [
+        f"{x:.5f} {y:.5f} {z:.5f} {r} {g} {b}" for (x, y, z), (r, g, b) in zip(xyz @ lies.T, rgb.tolist(), strict=True)
+    ]
     lines += ["3 " + " ".join(map(str, face)) for face in faces]
     path.write_text("\n".join(lines) + "\n")
 

@@ -23,7 +23,14 @@ from hicl.pipeline.miniature.scan import write_dataset
 from hicl.pipeline.run import preprocess
 
 FRAMES = 3
-KINDS = ("pgm", "npy", "tiff", "exr", "JSON intrinsics")  # once their frames are the same, all is
+KINDS = (
+    "pgm",
+    "npy",
+    "tiff",
+    "exr",
+    "JSON intrinsics",
+    "RTABMap, the robot's",
+)  # once their frames are the same, all is
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +197,8 @@ BROKEN = {
     "COLMAP, text": ("sparse/0/images.txt", "1 1 0 0 0 0 0 0 8 a.jpg\n\n", "a.jpg is of camera 8, which cameras.txt"),
     "COLMAP, binary": ("sparse/0/images.bin", b"\5\0\0\0\0\0\0\0\1", "images.bin: truncated"),
     "ScanNet++": ("iphone/pose_intrinsic_imu.json", "{}", "none of the 3 images in rgb/ is a frame in it"),
+    "RTABMap": ("flat_camera_poses.txt", "1 0 0 0 0 0 0 1\n", "1 poses for 3 images, and no ids to tell by; export"),
+    "RTABMap, the robot's": ("flat_calib/1700000000.000000.yaml", "%YAML:1.0\n", "expected camera_matrix, image_width"),
 }
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the command line names the settings beside, and needs no more
     from hicl.pipeline.datasets.captures.capture import Capture
 
-CAPTURES = ("nerfstudio", "polycam", "record3d", "arkit", "tum", "replica", "redwood", "colmap", "scannetpp")
+CAPTURES = ("nerfstudio", "polycam", "record3d", "arkit", "tum", "replica", "redwood", "colmap", "scannetpp", "rtabmap")
 
 
 def find(folder: Path) -> str | None:

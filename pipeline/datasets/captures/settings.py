@@ -27,4 +27,5 @@ class Settings(PreprocessConfig):
     voxel: float = setting(0.02, "Voxel of what is fused", unit="metres", above=0)
     max_depth: float = setting(4.0, "Farthest depth that is fused", unit="metres", above=0)
     min_piece: int = setting(100, "Vertices in the smallest piece of a fused mesh; smaller ones are left out", above=0)
+    level: bool = setting(False, "Find the floor by what frames measure, and turn the scan so that it is level, z up")
     into_split: str = setting("train", "Split that the scenes go into; `hicl train` learns from train", recorded=False)
