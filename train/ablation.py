@@ -17,7 +17,7 @@ from hicl.train import checkpoint, runs, stream
 from hicl.train.answers import Ensemble, Pool, name_of
 from hicl.train.config import EXPERIMENTS, Config
 from hicl.train.log import minutes
-from hicl.train.runs import over_seeds, papers, with_spread
+from hicl.train.runs import of_seeds, over_seeds, papers, with_spread
 
 _POINTS_OF_A_CURVE = 5
 # How the last experiments are read as well: pooled in sets, and with the images of the scored scenes.
@@ -178,8 +178,7 @@ def _mean(scores: list[dict]) -> dict:
 
 def markdown(results: dict) -> str:
     """Table 2 as Markdown: the paper's column, ours, and each step's gain over the one before."""
-    n = len(results["seeds"])
-    what = f"mean of {n} seeds ± standard deviation" if n > 1 else f"seed {results['seeds'][0]}"
+    what = of_seeds(results["seeds"])
     lines = [
         f"Ours: {results['dataset']}, preset `{results['preset']}`, {what}; mIoU in percent."
         f" {PAPER_NOTES[papers(results['dataset'])]}",

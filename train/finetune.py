@@ -4,6 +4,7 @@ Nothing else that trains reads `points/label` (`train/stream.py` can't), and of 
 """
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,12 @@ def labelled_scenes(names: list[str], share: float, seed: int) -> list[str]:
     """Whose labels are used: a share of the scenes, at least one, drawn by the seed; a larger share holds a smaller."""
     order = np.random.default_rng(seed).permutation(len(names))
     return sorted(names[i] for i in order[: max(1, round(share * len(names)))])
+
+
+def model_digest(model: Path) -> str:
+    """Of the weights of a run's folder, or of its file."""
+    file = model / "model.safetensors" if model.is_dir() else model
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def finetune(
@@ -88,6 +95,7 @@ def finetune(
         "data": split_fingerprint(cache, "train"),
         "labelled": names,
         "linear": linear,
+        "pretrained": model_digest(model),
         "step": steps,
     }
     with locked(out):

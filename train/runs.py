@@ -107,6 +107,11 @@ def over_seeds(values: list[float]) -> dict:
     }
 
 
+def of_seeds(seeds: list[int]) -> str:
+    """What a number of `with_spread` is."""
+    return f"mean of {len(seeds)} seeds ± standard deviation" if len(seeds) > 1 else f"seed {seeds[0]}"
+
+
 def with_spread(row: dict) -> str:
     """A row of `over_seeds`, to be read."""
     return f"{row['mean']:.2f}" + ("" if row["spread"] is None else f" ± {row['spread']:.2f}")

@@ -19,7 +19,7 @@ from hicl.train.config import OBJECTIVES, Config
 from hicl.train.log import minutes
 from hicl.train.objectives import kind
 from hicl.train.rivals import ALONE, LABELS, ROWS, STUDENT, answer, seen_points
-from hicl.train.runs import over_seeds, papers, with_spread
+from hicl.train.runs import of_seeds, over_seeds, papers, with_spread
 
 if TYPE_CHECKING:  # which brings spconv along
     from hicl.train.inference import Model
@@ -257,8 +257,7 @@ def _collect(
 
 def markdown(results: dict) -> str:
     """Table 1 as Markdown: the paper's column beside ours, and below it what each row is."""
-    n, data = len(results["seeds"]), papers(results["dataset"])
-    what = f"mean of {n} seeds ± standard deviation" if n > 1 else f"seed {results['seeds'][0]}"
+    what, data = of_seeds(results["seeds"]), papers(results["dataset"])
     lines = [
         f"Ours: {results['dataset']}, preset `{results['preset']}`, {what}; mIoU in percent, of the points that an"
         f" image shows and of all. One cache, one network ({results['network']}), {results['steps']} steps where there"

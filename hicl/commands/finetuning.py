@@ -56,13 +56,13 @@ def table_pretraining(
     ] = None,
     linear: Linear = False,
     steps: Steps = 300,
-    seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each, with seeds 0, 1, …")] = 1,
     device: Device = "auto",
 ) -> None:
     """Fine-tune trained runs, and a random start, on shares of the labels: what pre-training is for."""
     from hicl.train import pretraining
 
     shares = [share_of(text) for text in labels or ("1%", "5%", "10%", "100%")]
-    results = pretraining.table(cache, model, shares, out, linear, steps, seed, device, typer.echo)
+    results = pretraining.table(cache, model, shares, out, linear, steps, range(seeds), device, typer.echo)
     typer.echo(pretraining.markdown(results))
     typer.echo(f"written: {out / 'pretraining.json'}")

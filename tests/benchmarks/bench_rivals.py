@@ -1,4 +1,4 @@
-"""A step of each method of Table 1, the making of its batch with it, beside one of experiment I's in the same run.
+"""A step of each method of Table 1 and of each objective, its batch made, beside one of experiment I's in the same run.
 
 OMP_NUM_THREADS=1 python tests/benchmarks/bench_rivals.py --cache work/miniature-cache [--preset miniature]
 """
@@ -11,7 +11,7 @@ import torch
 
 from hicl.cache.opening import open_cache
 from hicl.train import distributed, fused, stream
-from hicl.train.config import load
+from hicl.train.config import OBJECTIVES, load
 from hicl.train.kernels import warm_up
 from hicl.train.learner import Learner
 from hicl.train.objectives import kind
@@ -30,7 +30,8 @@ def main() -> None:
     cache, base = open_cache(args.cache), load(args.preset)
     text, group = torch.from_numpy(cache.text.copy()), distributed.start("cpu")
     runs = {}
-    for name in dict.fromkeys(["I", *(row.run for row in ROWS.values() if row.run not in ALONE)]):
+    names = ["I", *(row.run for row in ROWS.values() if row.run not in ALONE), *OBJECTIVES]
+    for name in dict.fromkeys(name for name in names if name != "hicl"):
         config = settings_of(base, name, 0)
         source = stream.make_source(cache, kind(config).needs(config), config.heads, 0, config.stream)
         runs[name] = source, Learner(config, text, group)

@@ -11,7 +11,7 @@ from synthetic_rooms import TINY, add_features, make_cache
 
 from hicl.cache.reader import Group
 from hicl.errors import HiclError
-from hicl.train import loop
+from hicl.train import loop, pretraining
 from hicl.train.config import OBJECTIVES, load
 from hicl.train.finetune import labelled_scenes
 
@@ -70,12 +70,33 @@ def test_a_linear_probe_changes_the_head_alone(cache, pretrained, tmp_path):
     assert changed == {"net.head.weight", "net.head.bias"}
 
 
-def test_the_table_has_a_row_an_objective_and_a_random_start(cache, pretrained, tmp_path):
-    words = ("--cache", cache, "--model", pretrained, "--labels", "25%", "--labels", "100%", "--steps", "2")
-    said = hicl("table-pretraining", *words, "--out", tmp_path)
+def test_the_table_has_a_row_an_objective_and_goes_on_after_a_kill(cache, pretrained, tmp_path, monkeypatch):
+    words = ("table-pretraining", "--cache", cache, "--model", pretrained, "--labels", "25%", "--labels", "100%")
+    words += ("--seeds", 2, "--out", tmp_path, "--steps")
+    save, done = pretraining.checkpoint.save_model, []
+
+    def killing(run, *rest):
+        if len(done) == 3:
+            (run / "model.safetensors").touch()
+            raise HiclError("killed")
+        done.append(run.name)
+        save(run, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pretraining.checkpoint, "save_model", killing)
+        with pytest.raises(HiclError, match="killed"):
+            hicl(*words, 2)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("evaluation-val.json")}
+    said = hicl(*words, 2)
+    assert len(times) == 3 and all(path.stat().st_mtime_ns == time for path, time in times.items())
     rows = json.loads((tmp_path / "pretraining.json").read_text())["rows"]
     assert list(rows) == ["random start", "pointcontrast"] and list(rows["pointcontrast"]) == ["25%", "100%"]
-    assert "| pre-trained by | 25% | 100% |" in said and np.isfinite(list(rows["random start"].values())).all()
+    one = rows["pointcontrast"]["25%"]
+    assert len(one["miou"]) == 2 and one["mean"] == np.mean(one["miou"])
+    assert np.isclose(one["spread"], np.std(one["miou"], ddof=1))
+    assert "mean of 2 seeds" in said and f"| {one['mean']:.2f} ± {one['spread']:.2f} |" in said
+    with pytest.raises(HiclError, match=r"finished with other settings \(step\)"):
+        hicl(*words, 3)
 
 
 @pytest.mark.parametrize("share", ["0%", "101%", "10", "some%"])

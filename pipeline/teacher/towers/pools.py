@@ -1,7 +1,7 @@
 """Poolings of an image's last tokens, as blocks of which every patch can be read alone."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from hicl.pipeline.teacher.readouts.seen import Block
 Norm = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Pool(Block):
+class Pool(Block, Protocol):
     """The last block of a tower that pools its tokens. It has no residual: what it projects is all it gives."""
 
     residual = False
@@ -25,7 +25,7 @@ class Pool(Block):
 
     def whole(self, x: torch.Tensor, before: int) -> torch.Tensor:
         """What the model pools all tokens to, [B, L, D] to [B, 1, D']. before: tokens that stand before patches."""
-        raise NotImplementedError
+        ...
 
 
 class Average(Pool):
