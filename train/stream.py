@@ -35,7 +35,7 @@ from hicl.train.kernels import (
     warm_up,
 )
 from hicl.train.pooling import image_labels
-from hicl.train.taught import Needs, joined, teach
+from hicl.train.taught import Needs, Taught, joined, teach
 from hicl.train.tokens import sample_tokens
 
 
@@ -108,7 +108,8 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
     """
     matches, halves = source.needs.matches, (1, 2) if source.needs.matches else (0,)
     parts = [_sample(cache, source, epoch, number, half) for number in numbers for half in halves]
-    start, shown = np.cumsum([0, *(len(p["coords"]) for p in parts)]), [p["shown"] for p in parts]
+    start = np.cumsum([0, *(len(p["coords"]) for p in parts)])
+    whole = slice(None, None, len(halves))  # of a scene that comes twice, the first part has its pairs
     coords = np.concatenate([np.insert(p["coords"], 0, i, axis=1) for i, p in enumerate(parts)])
     return Batch(
         scenes=[p["scene"] for p in parts],
@@ -125,9 +126,13 @@ def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int
         grid=grid_shape(coords[:, 1:]),
         points=sum(p["points"] for p in parts),
         views=[p["views"] for p in parts],
-        taught=joined([p["taught"] for p in parts], start[:-1], shown) if source.needs.rows else None,
+        taught=_joined(parts[whole], start[:-1][whole]) if source.needs.rows else None,
         matches=_matches(parts, start, source, epoch) if matches else None,
     )
+
+
+def _joined(parts: list[dict], start: np.ndarray) -> Taught:
+    return joined([p["taught"] for p in parts], start, [p["shown"] for p in parts])
 
 
 def _matches(parts: list[dict], start: np.ndarray, source: Source, epoch: int) -> torch.Tensor:
@@ -144,6 +149,8 @@ def _matches(parts: list[dict], start: np.ndarray, source: Source, epoch: int) -
 def _sample(cache: CacheReader, source: Source, epoch: int, number: int, half: int) -> dict:
     """One scene, or of a scene that comes twice the first or second part."""
     name, config, needs = source.scenes[number], source.config, source.needs
+    if half == 2:
+        needs = Needs()
     scene = _unchanged(cache, source, number)
     needs.assert_met(scene)
     read, _ = FEATURES[config.features]

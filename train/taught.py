@@ -25,7 +25,7 @@ class Needs:
     said: what the images say of each set. rows: what the teacher's features are averaged over; "": they aren't read.
     most: at most so many rows a scene, drawn at random; 0: all. every_view: of all views of the scene, and not of the
     step's alone. matches: every scene comes twice, as two overlapping parts moved differently, with at most so many
-    voxels of same points; 0: as a whole.
+    voxels of same points, and pairs of the first alone; 0: as a whole.
     """
 
     labels: Literal["", "raw", "refined", "masked"] = ""

@@ -39,10 +39,10 @@ def main() -> None:
     plan = stream.plan(len(cache.scene_ids("train")), base.schedule.batch, 0, base.schedule.epochs)[-args.steps - 2 :]
     times = {name: [] for name in runs}
     for step in plan:
-        for name, (source, learner) in runs.items():  # one after another: what else the machine does meets all alike
-            begin = time.perf_counter()
+        for name, (source, learner) in runs.items():  # one after another, by processor time: others may be at work
+            begin = time.process_time()
             learner.step(stream.make_batch(cache, source, *step))
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(time.process_time() - begin)
     medians = {name: statistics.median(own[2:]) for name, own in times.items()}
     for name, seconds in medians.items():
         print(f"{name:<12}{1000 * seconds:8.0f} ms a step{seconds / medians['I']:8.2f} times experiment I's")

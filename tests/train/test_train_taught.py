@@ -110,6 +110,10 @@ def test_a_scene_that_comes_twice_is_matched_point_by_point(cache):
     assert batch.scenes == ["train00", "train00", "train01", "train01"] and len(batch.matches) == 60
     assert abs(batch.points / 600 - 2 / 1.7) < 0.02
     first = np.cumsum([0, *batch.voxels])
+    taught = _batch(cache, Needs(rows="pairs", most=20, matches=30)).taught
+    halves = np.searchsorted(first, taught.entries[1].numpy(), side="right") - 1
+    assert len(taught.count) == 40 and halves.tolist() == [0] * 20 + [2] * 20  # pairs are of the first part alone
+    assert taught.view.max() == 5
     for number in (0, 1):
         own = batch.matches[30 * number : 30 * (number + 1)].numpy()
         assert ((own >= first[2 * number : 2 * number + 2]) & (own < first[2 * number + 1 : 2 * number + 3])).all()

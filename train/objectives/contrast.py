@@ -15,7 +15,8 @@ def rows_of_a_scene(config: Config) -> int:
 
 def info_nce(queries_Rd: torch.Tensor, keys_Rd: torch.Tensor, temperature: float) -> Term:
     """-log( exp(q_i · k_i / τ) / Σ_j exp(q_i · k_j / τ) ) of every row i, all of unit length: sum and count."""
-    logits = F.normalize(queries_Rd, dim=1) @ F.normalize(keys_Rd, dim=1).T / temperature
+    # Divided before the product, which is larger.
+    logits = F.normalize(queries_Rd, dim=1) / temperature @ F.normalize(keys_Rd, dim=1).T
     own = torch.arange(len(logits), device=logits.device)
     return F.cross_entropy(logits, own, reduction="sum"), logits.new_tensor(float(len(logits)))
 

@@ -7,9 +7,10 @@ feature's for images and the feature's own for points; τ = 0.07; both terms cou
 `project_cl/configs/simipu/simipu_kitti.py` and `decorator/inter_intro_decorator_moco_better.py`).
 
 What differs: the image's network is the frozen teacher, as SimIPU would train it and we train points; so no gradient is
-stopped at the point's side of the first term, as theirs is. They match 512 points with the nearest of the moved copy;
-here a point is the same point, in two overlapping parts (`train/twins.py`). Projections are gone at inference, so that
-words read its features no better than chance: for `hicl finetune`.
+stopped at the point's side of the first term, as theirs is. Pairs are of one of the two clouds alone, as there. They
+match 512 points with the nearest of the moved copy; here a point is the same point, in two overlapping parts
+(`train/twins.py`). Projections are gone at inference, so that words read its features no better than chance: for `hicl
+finetune`.
 """
 
 import torch
@@ -27,7 +28,7 @@ OUT = 128
 def needs(config: Config) -> Needs:
     """See `Kind`."""
     rows = rows_of_a_scene(config)
-    return Needs(rows="pairs", most=-(-rows // 2), matches=rows)  # each of a scene's two clouds brings pairs
+    return Needs(rows="pairs", most=rows, matches=rows)
 
 
 def make(config: Config, net: nn.Module, text: torch.Tensor, group: Group) -> "SimIpu":
