@@ -138,6 +138,18 @@ class ContrastConfig:
 
 
 @dataclass(frozen=True)
+class Clip2SceneConfig:
+    """Of `--objective clip2scene` alone."""
+
+    grid: int = setting(
+        0,
+        "Edge of its spatio-temporal grids, whose points it draws together in place of the pixels' features; 0: none",
+        unit="voxels",
+        least=0,
+    )
+
+
+@dataclass(frozen=True)
 class RecipeConfig:
     """What experiment VI adds to V, a switch or weight a part; I to V ignore it."""
 
@@ -205,6 +217,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    clip2scene: Clip2SceneConfig = field(default_factory=Clip2SceneConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 

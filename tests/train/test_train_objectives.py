@@ -11,7 +11,9 @@ from hicl.train import loop
 from hicl.train.config import OBJECTIVES, load
 from hicl.train.kernels import masked_labels
 from hicl.train.learner import Learner
+from hicl.train.log import read_log
 from hicl.train.objectives.chen import Adapter, consistency
+from hicl.train.objectives.clip2scene import grid_distance
 from hicl.train.objectives.concepts import CONCEPTS, CrossAttention, alignment
 from hicl.train.objectives.contrast import info_nce
 from hicl.train.objectives.lground import anchor_hinge, other_classes
@@ -168,3 +170,32 @@ def test_labels_vote_in_the_masks_of_each_chosen_view():
         voted = view in (0, 3) and mask[pair] > 0 and own
         votes = [list(label[own]).count(c) for c in range(3)]
         assert found[pair] == (votes.index(max(votes)) if voted else label[pair])
+
+
+def test_a_grids_points_are_drawn_to_what_their_class_attends_to():
+    rng, edge = np.random.default_rng(6), 3
+    f, text, histogram = rng.normal(size=(40, 4)), rng.normal(size=(3, 4)), rng.integers(0, 3, (40, 3))
+    histogram[::7] = 0  # no camera sees these
+    coords = np.concatenate([rng.integers(0, 2, (40, 1)), rng.integers(0, 7, (40, 3))], axis=1)
+    grids, expected = {}, 0.0
+    for voxel, (scene, *place) in enumerate(coords.tolist()):
+        grids.setdefault((scene, *(x // edge for x in place)), []).append(voxel)
+    for voxels in grids.values():
+        pairs = [voxel for voxel in voxels for _ in range(histogram[voxel].sum())]
+        if pairs:
+            own = text[histogram[voxels].sum(axis=0).argmax()]
+            weights = np.exp([f[voxel] @ own for voxel in pairs])
+            fused = sum(weight * f[voxel] for weight, voxel in zip(weights / weights.sum(), pairs, strict=True))
+            expected += sum(1 - 1 / (1 + np.exp(-fused @ f[voxel])) for voxel in pairs)
+    student = torch.from_numpy(f).requires_grad_()
+    others = torch.from_numpy(text), torch.from_numpy(histogram), torch.from_numpy(coords.astype(np.int32)), edge
+    total, count = grid_distance(student, *others)
+    assert count == histogram.sum() and np.isclose(total.item(), expected) and max(map(len, grids.values())) > 2
+    assert torch.autograd.gradcheck(lambda x: grid_distance(x, *others)[0], student)
+
+
+def test_grids_need_no_features_of_pixels(tmp_path):
+    path = make_cache(tmp_path / "cache", train=2, val=0, n_points=300)
+    config = load("miniature", None, SETTINGS | {"objective": "clip2scene", "clip2scene.grid": 3})
+    loop.train(path, config, tmp_path / "run")
+    assert "grid" in read_log(tmp_path / "run")[-1] and "cos" not in read_log(tmp_path / "run")[-1]
