@@ -24,7 +24,8 @@ class Row:
 
     run: the run that answers, by `Config.name`, or one of `ALONE`. answer: how, a name of `answer`.
     paper, paper_nuscenes: mIoU on ScanNet val and on nuScenes val; None: not known for certain. cited: who says so.
-    differs: from the method as published. saw: what its teacher has seen beside images with captions.
+    differs: from the method as published. saw: what its teacher has seen beside images with captions. indoors: made for
+    rooms alone.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Row:
     cited: str = ""
     differs: str = ""
     saw: str = ""
+    indoors: bool = False
 
 
 _TABLE1 = "HICL (CVPR 2024), Table 1"
@@ -49,7 +51,7 @@ _DISTILLED = (
 )
 _CLIP2SCENE = (
     "one feature learns the labels and the teacher's features, in place of two and a random projection that is never"
-    " trained; no grids over time: the sweeps of a key frame are one cloud"
+    " trained; outdoors grids over time only where clip2scene.grid asks for them: sweeps of a key frame are one cloud"
 )
 _CHEN = (
     "details are unpublished, and train/objectives/chen.py names what was decided; a network on the teacher's features"
@@ -64,14 +66,28 @@ _STUDENT = (
 ROWS = {
     "maskclip": Row("MaskCLIP", LABELS, "raw", cited="not known for certain"),
     "maskclip-plus": Row(
-        "MaskCLIP+", STUDENT, "raw", 21.6, None, "from a listing, not verified; of nuScenes not known", _STUDENT
+        "MaskCLIP+",
+        STUDENT,
+        "raw",
+        21.6,
+        cited="from a listing, not verified; of nuScenes not known",
+        differs=_STUDENT,
+        indoors=True,
     ),
     "openscene-fused": Row("OpenScene, fused 2D features", LABELS, "fused", differs=_FUSED),
     "openscene": Row("OpenScene, distilled", "openscene", "voxels", 16.8, 14.6, _OPENSCENE, _DISTILLED),
     "openscene-both": Row("OpenScene, 2D-3D ensemble", "openscene", "surer", differs="as of its two parts"),
     "clip2scene": Row("CLIP2Scene", "clip2scene", "voxels", 25.6, 20.8, _TABLE1, _CLIP2SCENE),
     "chen": Row(
-        "Chen et al.", "chen", "voxels", 33.5, 26.8, _TABLE1, _CHEN, "people's masks, where Segment Anything made them"
+        "Chen et al.",
+        "chen",
+        "voxels",
+        33.5,
+        26.8,
+        _TABLE1,
+        _CHEN,
+        "people's masks, where Segment Anything made them",
+        indoors=True,
     ),
     "hicl": Row("HICL (V)", "V", "voxels", 36.6, 23.0, _TABLE1),
     "ours": Row("ours (VI)", "VI", "voxels"),

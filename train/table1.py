@@ -102,7 +102,9 @@ def _absent(cache: CacheReader, config: Config, student: Path | None) -> dict[st
     """The rows that can't be made, and why."""
     scene, why = cache.scene(cache.scene_ids("train")[0]), {}
     for name, row in ROWS.items():
-        if row.run == STUDENT and student is None:
+        if row.indoors and papers(cache.dataset) == "nuScenes":
+            why[name] = "what it needs is made of frames of rooms alone"
+        elif row.run == STUDENT and student is None:
             why[name] = "needs what `hicl student` wrote: --student DIR"
         elif row.run not in ALONE:
             wanted = settings_of(config, row.run, 0)
@@ -285,5 +287,21 @@ def markdown(results: dict) -> str:
         size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else ""
         cells = [with_spread(row["seen"]), with_spread(row["all"]), time, size, f"{row['bytes'] / 1e6:.2f}"]
         lines.append(f"| {row['title']} | {paper} | {' | '.join(cells)} |")
+    notes += _ensemble(results["rows"])
     notes += [f"- {title} has no row: {why}." for title, why in results["absent"].items()]
     return "\n".join([*lines, "", *notes, ""])
+
+
+def _ensemble(rows: dict[str, dict]) -> list[str]:
+    """Whether OpenScene's ensemble is better than both of its parts, as it should be: a note, where there are all."""
+    names = "openscene-both", "openscene-fused", "openscene"
+    if not all(name in rows and rows[name]["seen"]["mean"] is not None for name in names):
+        return []
+    both, *parts = (rows[name]["seen"]["mean"] for name in names)
+    said = f"{both:.2f} against {parts[0]:.2f} of images and {parts[1]:.2f} of the network, of seen points"
+    if both > max(parts):
+        return [f"- OpenScene's ensemble is better than both of its parts: {said}."]
+    return [
+        f"- OpenScene's ensemble is not better than both of its parts: {said}. A point takes the part with the larger"
+        " cosine, and the cosines of the two are of different size."
+    ]

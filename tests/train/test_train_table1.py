@@ -105,6 +105,14 @@ def test_what_a_cache_is_not_enough_for_has_no_row(tmp_path):
     assert "- MaskCLIP+ has no row: needs what `hicl student` wrote" in table1.markdown(results)
 
 
+@pytest.mark.parametrize(("both", "said"), [(31.0, "is better than both"), (29.0, "is not better than both")])
+def test_the_table_says_whether_the_ensemble_beats_its_parts(both, said):
+    means = {"openscene-both": both, "openscene-fused": 30.0, "openscene": 20.0}
+    rows = {name: {"seen": {"mean": mean}} for name, mean in means.items()}
+    assert f"{said} of its parts: {both:.2f} against 30.00 of images and 20.00" in table1._ensemble(rows)[0]
+    assert table1._ensemble(rows | {"openscene": {"seen": {"mean": None}}}) == []
+
+
 def test_the_ensemble_takes_the_surer_of_images_and_network(cache):
     class Fixed:
         """A network whose every voxel is one point, with given features."""

@@ -1,7 +1,8 @@
 """Poolings of an image's last tokens, as blocks of which every patch can be read alone."""
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from hicl.pipeline.teacher.readouts.seen import Block
 Norm = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Pool(Block, Protocol):
+class Pool(Block):
     """The last block of a tower that pools its tokens. It has no residual: what it projects is all it gives."""
 
     residual = False
@@ -23,12 +24,16 @@ class Pool(Block, Protocol):
     def close(self, x: torch.Tensor, gathered: torch.Tensor) -> torch.Tensor:
         return self.project(gathered)
 
+
+class WholePool(Pool):
+    """One that needs no more than the tokens to pool them as the model does."""
+
+    @abstractmethod
     def whole(self, x: torch.Tensor, before: int) -> torch.Tensor:
         """What the model pools all tokens to, [B, L, D] to [B, 1, D']. before: tokens that stand before patches."""
-        ...
 
 
-class Average(Pool):
+class Average(WholePool):
     """The mean of patches: what one gives to it is the patch itself, so plain patches are in the text's space (CLIPA).
     The value path of the block before it would be the wrong reading. For read-outs it is an attention of one head,
     whose queries, keys and values are the tokens."""
@@ -49,7 +54,7 @@ class Average(Pool):
         return self._norm(x[:, before:]).mean(dim=1, keepdim=True)
 
 
-class Latent(Pool):
+class Latent(WholePool):
     """timm's `AttentionPoolLatent`, SigLIP's head (multi-head attention pooling, Zhai et al., "Scaling Vision
     Transformers", CVPR 2022): a learnt query attends to the tokens, then an MLP with a residual.
 
@@ -78,7 +83,7 @@ class Latent(Pool):
         return self.project(attend(q.expand(len(x), -1, -1), k, v, self.heads))
 
 
-class Queries(Pool):
+class Queries(WholePool):
     """open_clip's `AttentionalPooler` (CoCa, Yu et al., TMLR 2022): learnt queries attend to the tokens, and the first
     one's answer is the image's. A patch alone gives its value, as of `Latent`."""
 

@@ -12,7 +12,7 @@ import torch
 
 from hicl.errors import HiclError
 from hicl.pipeline.teacher.readouts.seen import Block, Seen
-from hicl.pipeline.teacher.towers.pools import Average, Latent, Pool
+from hicl.pipeline.teacher.towers.pools import Average, Latent, WholePool
 from hicl.pipeline.teacher.towers.tower import Tower, Visual, embed, pooled_token, resized
 
 # Kinds of blocks that `_Block` takes apart.
@@ -27,7 +27,7 @@ def tower(visual: Visual, name: str) -> Tower:
     if kinds or trunk.global_pool not in ("token", "avg", "map"):
         what = f"blocks are {', '.join(sorted(kinds))}" if kinds else f"pooling is {trunk.global_pool!r}"
         raise HiclError(f"--clip {name}: its {what}, which has no dense reading; use another model")
-    pool: Pool | None = None
+    pool: WholePool | None = None
     norm: Callable[[torch.Tensor], torch.Tensor] = torch.nn.Identity()
     if trunk.global_pool == "map":
         includes = getattr(trunk, "pool_include_prefix", True)  # Eva's attends to all tokens
@@ -125,7 +125,7 @@ def _rotary(trunk: Any) -> Callable[[tuple[int, int]], torch.Tensor | None]:
     return of
 
 
-def _see(trunk: Any, rotary: Callable, pool: Pool | None, images: torch.Tensor) -> Seen:
+def _see(trunk: Any, rotary: Callable, pool: WholePool | None, images: torch.Tensor) -> Seen:
     patches = _patches(trunk.patch_embed, images)
     grid = (patches.shape[-2], patches.shape[-1])
     before = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]

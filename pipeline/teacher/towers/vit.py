@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from hicl.errors import HiclError
 from hicl.pipeline.teacher.readouts.seen import Block, Seen
-from hicl.pipeline.teacher.towers.pools import Average, Pool, Queries
+from hicl.pipeline.teacher.towers.pools import Average, Queries, WholePool
 from hicl.pipeline.teacher.towers.tower import Tower, Visual, embed, pooled_token, resized
 
 
@@ -19,7 +19,7 @@ def tower(visual: Visual, name: str) -> Tower:
     if getattr(visual, "attn_pool_contrastive", None) is not None or visual.proj is None:
         raise HiclError(f"--clip {name}: pools in two steps, which has no dense reading; use another model")
     blocks: list[Block] = [_Residual(block) for block in visual.transformer.resblocks]
-    pool: Pool | None = None
+    pool: WholePool | None = None
     finish: Callable[[torch.Tensor], torch.Tensor] = lambda x: visual.ln_post(x) @ visual.proj  # noqa: E731
     if visual.attn_pool is not None:
         pool = Queries(visual.attn_pool)
