@@ -309,6 +309,13 @@ def test_other_words_need_the_models_own_teacher(model, tiny_clip, tmp_path):
     model.meta["teacher"] = kept
 
 
+def test_words_that_fold_into_labels_of_images_are_refused(model):
+    with pytest.raises(
+        HiclError, match="'pillow' behind a [|]: words fold into labels of images alone; leave them out"
+    ):
+        embed(model, ClassList(("bed",), (("bed",),), ((0, ("pillow",)),)))
+
+
 def test_more_words_than_a_byte_can_count(model, tiny_clip, tmp_path):
     names = tuple(f"thing {i}" for i in range(300))
     own = {"clip": tiny_clip.vit.config, "weights": tiny_clip.vit.weights}
