@@ -95,12 +95,13 @@ def _key_frames(folder: Path, scenes: Sequence[str], sweeps: int) -> list[list[K
         if shot.mount.channel == LIDAR:
             passing[scene_of[sample]].append(shot)
     found: list[list[KeyFrame]] = [[] for _ in scenes]
+    channels = sorted({mount.channel for mount in mounts}, key=_around)
     for shots in passing:
         shots.sort(key=lambda shot: shot.time)
     for sample in sorted(range(len(times)), key=times.__getitem__):
         own = at[sample]
         lidar = own.pop(LIDAR, None)
-        cameras = tuple(own[channel] for channel in sorted(own, key=_around))
+        cameras = tuple([own[channel] for channel in channels if channel in own])
         earlier: list[Shot] = []
         if lidar is not None and sweeps:
             all_of_scene = passing[scene_of[sample]]

@@ -33,7 +33,7 @@ class Texts:
         else:
             written = [json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass") for text in texts]
         self._blob, self._bounds = _joined(written)
-        self._slots = np.full(1 << (2 * len(texts) + 1).bit_length(), -1, np.int32)
+        self._slots = np.full(1 << (2 * len(texts) + 1).bit_length(), -1, np.int64)
         self.first = kernels.enter(self._blob, self._bounds, self._slots)
         self._by_text: dict[str, int] | None = None
 
@@ -101,6 +101,7 @@ def rows(path: Path, fields: tuple[str, ...]) -> Iterator[Rows]:
     """
     keys, bounds = _joined([field.encode() for field in fields])
     data, held, state = np.empty(_PIECE, np.uint8), 0, kernels.OPEN
+    spans = np.empty((_ROOM, len(fields), 2), np.int64)
     number = 0
     try:
         file = open(path, "rb", buffering=0)
@@ -112,7 +113,6 @@ def rows(path: Path, fields: tuple[str, ...]) -> Iterator[Rows]:
             held += got or 0
             if number == 0 and state == kernels.OPEN and (said := told_apart(data[: min(held, 512)].tobytes())):
                 raise HiclError(f"{path}: not a table of JSON{said}")
-            spans = np.empty((_ROOM, len(fields), 2), np.int64)
             escaped = np.zeros(1, np.bool_)
             found, done, state, why = kernels.scan(data, held, state, keys, bounds, spans, escaped)
             if found:

@@ -2,18 +2,17 @@
 
 import numpy as np
 
-from hicl.pipeline.kernels import kernel
+from hicl.pipeline.kernels import kernel, lowest_bit
+from hicl.pipeline.kernels.vectors import differing, equal
 
 OPEN, FIRST, ROW, NEXT, CLOSED = 0, 1, 2, 3, 4
 """What comes next in a list of rows: its bracket, a first row or the end, a comma or the end, a row, nothing."""
 
+_KEYS = 32  # of a row, of which it is remembered what stands between its values
 SHORT, BROKEN = -1, -2  # a value goes on past the bytes at hand; no value
 
-_QUOTE, _BACKSLASH, _COMMA, _COLON = 34, 92, 44, 58
-_LIST, _LIST_END, _OBJECT, _OBJECT_END = 91, 93, 123, 125
-_ONES, _HIGH = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
-_PLACES = np.uint64(0x0001020304050607)  # times 1 << 8 k it has k in its highest byte
-_TO_BRACKET = np.uint64(0x2525252525252525)  # what an opening bracket lacks to 128, in each byte
+_QUOTE, _BACKSLASH, _COMMA, _COLON = (np.uint8(ord(sign)) for sign in '"\\,:')
+_LIST, _LIST_END, _OBJECT, _OBJECT_END = (np.uint8(ord(sign)) for sign in "[]{}")
 
 
 @kernel
@@ -30,38 +29,19 @@ def _past_space(data, at, end):
 
 
 @kernel
-def _word(data, at):
-    """Eight bytes as one number, the first in its lowest bits."""
-    word = np.uint64(0)
-    for c in range(8):
-        word |= np.uint64(_at(data, at + c)) << np.uint64(8 * c)
-    return word
-
-
-@kernel
-def _holds(word, sign):
-    """The highest bit of each byte that is the sign; of those behind the first perhaps also of another byte."""
-    differing = word ^ (_ONES * np.uint64(sign))
-    return (differing - _ONES) & ~differing & _HIGH
-
-
-@kernel
-def _first(high):
-    """Which byte is the first to have its highest bit, the only bits that are set."""
-    return np.int64((((high & (~high + np.uint64(1))) >> np.uint64(7)) * _PLACES) >> np.uint64(56))
-
-
-@kernel
 def _skipped(data, at, end, brackets):
-    """From `at` on, the next quote, or backslash or, with `brackets`, what may be a bracket; or fewer than 8 bytes
-    before the end."""
-    while at + 8 <= end:
-        word = _word(data, at)
-        other = ((word & ~_HIGH) + _TO_BRACKET) & _HIGH if brackets else _holds(word, _BACKSLASH)
-        high = _holds(word, _QUOTE) | other
-        if high:
-            return at + _first(high)
-        at += 8
+    """From `at` on, the next quote, or backslash or, with `brackets`, bracket; or fewer than 64 bytes before the data's
+    end, or behind `end`."""
+    while at < end and at + 64 <= len(data):
+        found = equal(data, at, _QUOTE)
+        if brackets:
+            found |= equal(data, at, _LIST) | equal(data, at, _LIST_END)
+            found |= equal(data, at, _OBJECT) | equal(data, at, _OBJECT_END)
+        else:
+            found |= equal(data, at, _BACKSLASH)
+        if found:
+            return at + lowest_bit(found)
+        at += 64
     return at
 
 
@@ -139,46 +119,80 @@ def _field(data, begin, end, keys, bounds, escaped):
 
 
 @kernel
-def _past_row(data, at, end, keys, bounds, span, escaped):
-    """Behind the object that begins at `at`, SHORT or BROKEN; span i8 [F, 2] gets where the wanted values stand."""
-    span[:] = -1
-    at = _past_space(data, at + 1, end)
+def _key(data, at, end, first, keys, bounds, escaped):
+    """(where the value begins, field as of `_field`) of the key that comes from `at` on, behind a comma unless it is a
+    row's first; (at, -2) where the row ends there; (SHORT or BROKEN, -1)."""
+    at = _past_space(data, at, end)
     if at < end and _at(data, at) == _OBJECT_END:
-        return at + 1
-    while True:
-        if at >= end:
-            return SHORT
-        if _at(data, at) != _QUOTE:
-            return BROKEN
-        key = at + 1
-        at = _past_string(data, at, end, escaped)
-        if at < 0:
-            return SHORT
-        f = _field(data, key, at - 1, keys, bounds, escaped)
-        if f == BROKEN:
-            return BROKEN
-        at = _past_space(data, at, end)
-        if at >= end:
-            return SHORT
-        if _at(data, at) != _COLON:
-            return BROKEN
+        return at + 1, -2
+    if not first and at < end:
+        if _at(data, at) != _COMMA:
+            return BROKEN, -1
         at = _past_space(data, at + 1, end)
-        if at >= end:
-            return SHORT
-        value = at
-        at = _past_value(data, at, end, escaped)
-        if at < 0:
-            return at
+    if at >= end:
+        return SHORT, -1
+    if _at(data, at) != _QUOTE:
+        return BROKEN, -1
+    begin = at + 1
+    at = _past_string(data, at, end, escaped)
+    if at < 0:
+        return SHORT, -1
+    f = _field(data, begin, at - 1, keys, bounds, escaped)
+    if f == BROKEN:
+        return BROKEN, -1
+    at = _past_space(data, at, end)
+    if at < end:
+        if _at(data, at) != _COLON:
+            return BROKEN, -1
+        at = _past_space(data, at + 1, end)
+    return (at, f) if at < end else (SHORT, -1)
+
+
+@kernel
+def _past_row(data, at, end, keys, bounds, span, escaped, before):
+    """Behind the object that begins at `at`, SHORT or BROKEN; span i8 [F, 2] gets where the wanted values stand.
+
+    before i8 [_KEYS, 3]: what stood between a row's values the last time: where, how many bytes, and the key's field.
+    In most tables it is the same in every row, and then it isn't read again.
+    """
+    span[:] = -1
+    at += 1
+    number = 0
+    while True:
+        place = min(number, _KEYS - 1)
+        known, length, f = before[place]
+        value = at + length
+        same = length > 0 and value < end and at + 64 <= len(data)
+        if same:
+            same = (differing(data, at, known) << np.uint64(64 - length)) == 0 and _at(data, value) > 32
+        if not same:
+            value, f = _key(data, at, end, number == 0, keys, bounds, escaped)
+            if f == -2:
+                return value
+            if value < 0:
+                return value
+            if number < _KEYS - 1 and value - at <= 64:
+                before[place, 0], before[place, 1], before[place, 2] = at, value - at, f
+        # Plain strings and lists of numbers, as most values are, without a call.
+        at, sign, found = value + 1, _at(data, value), np.uint64(0)
+        if sign == _QUOTE or sign == _LIST:
+            while at + 64 <= len(data) and not found:
+                found = equal(data, at, _QUOTE)
+                if sign == _QUOTE:
+                    found |= equal(data, at, _BACKSLASH)
+                else:
+                    found |= equal(data, at, _LIST) | equal(data, at, _LIST_END)
+                    found |= equal(data, at, _OBJECT) | equal(data, at, _OBJECT_END)
+                at += lowest_bit(found) if found else 64
+        plain = found and at < end and _at(data, at) == (_QUOTE if sign == _QUOTE else _LIST_END)
+        at += 1
+        if not plain:
+            at = _past_value(data, value, end, escaped)
+            if at < 0:
+                return at
         if f >= 0:
             span[f, 0], span[f, 1] = value, at
-        at = _past_space(data, at, end)
-        if at >= end:
-            return SHORT
-        if _at(data, at) == _OBJECT_END:
-            return at + 1
-        if _at(data, at) != _COMMA:
-            return BROKEN
-        at = _past_space(data, at + 1, end)
+        number += 1
 
 
 @kernel
@@ -191,6 +205,7 @@ def scan(data, end, state, keys, bounds, spans, escaped):
     what comes next, why it stopped: 0 at the end of the bytes or of the room, SHORT within a row, BROKEN).
     """
     found, at = 0, 0
+    before = np.zeros((_KEYS, 3), np.int64)
     while found < len(spans):
         at = _past_space(data, at, end)
         if at >= end:
@@ -199,7 +214,7 @@ def scan(data, end, state, keys, bounds, spans, escaped):
         if state == OPEN and sign == _LIST:
             state, at = FIRST, at + 1
         elif (state == FIRST or state == NEXT) and sign == _OBJECT:
-            past = _past_row(data, at, end, keys, bounds, spans[found], escaped)
+            past = _past_row(data, at, end, keys, bounds, spans[found], escaped, before)
             if past < 0:
                 return found, at, state, past
             state, at, found = ROW, past, found + 1
@@ -232,27 +247,33 @@ def _hash(data, begin, end):
 
 @kernel
 def _slot(texts, bounds, slots, data, begin, end):
-    """Where in slots i4 [2^n] a text is, or would be."""
-    mask = np.uint64(len(slots) - 1)
-    slot = _hash(data, begin, end) & mask
+    """(where in slots i8 [2^n] a text is or would be, what is to be there, its number apart): the upper half of the
+    hash, so that nearly no other text has to be looked at, and the number in the lower."""
+    mask, half = np.uint64(len(slots) - 1), np.uint64(32)
+    value = _hash(data, begin, end)
+    tag = (value >> half) & np.uint64(0x7FFFFFFF)
+    slot = value & mask
     while slots[slot] >= 0:
-        own = bounds[slots[slot]]
-        if bounds[slots[slot] + 1] - own == end - begin and _same(data, begin, end, texts, own):
-            return slot
+        held = np.uint64(slots[slot])
+        if held >> half == tag:
+            own = np.uint64(held & np.uint64(0xFFFFFFFF))
+            first = bounds[own]
+            if bounds[own + np.uint64(1)] - first == end - begin and _same(data, begin, end, texts, first):
+                return slot, tag << half
         slot = (slot + np.uint64(1)) & mask
-    return slot
+    return slot, tag << half
 
 
 @kernel
 def enter(texts, bounds, slots):
-    """Put texts u1, bounds i8 [M + 1], into a hash table slots i4 [2^n], 2^n > M, all -1. Returns i4 [M]: the first
+    """Put texts u1, bounds i8 [M + 1], into a hash table slots i8 [2^n], 2^n > M, all -1. Returns i4 [M]: the first
     that is the same as each."""
     first = np.empty(len(bounds) - 1, np.int32)
     for m in range(len(first)):
-        slot = _slot(texts, bounds, slots, texts, bounds[m], bounds[m + 1])
+        slot, tag = _slot(texts, bounds, slots, texts, bounds[m], bounds[m + 1])
         if slots[slot] < 0:
-            slots[slot] = m
-        first[m] = slots[slot]
+            slots[slot] = np.int64(tag) | m
+        first[m] = slots[slot] & 0xFFFFFFFF
     return first
 
 
@@ -263,5 +284,7 @@ def look_up(texts, bounds, slots, data, spans):
     for r in range(len(spans)):
         found[r] = -1
         if spans[r, 0] >= 0:
-            found[r] = slots[_slot(texts, bounds, slots, data, spans[r, 0], spans[r, 1])]
+            slot, _ = _slot(texts, bounds, slots, data, spans[r, 0], spans[r, 1])
+            if slots[slot] >= 0:
+                found[r] = slots[slot] & 0xFFFFFFFF
     return found

@@ -39,6 +39,32 @@ def marked(_: Any, values: Any, at: Any) -> Any:
 
 
 @intrinsic
+def differing(_: Any, values: Any, at: Any, other: Any) -> Any:
+    """u8: a bit for each of 64 places, the first in the lowest: whether values u1 [at:at + 64] and [other:other + 64]
+    differ there."""
+
+    def generate(context, builder, signature, arguments):
+        values, *places = arguments
+        kind = ir.VectorType(ir.IntType(8), 64)
+        one, two = (_load(context, builder, signature.args[0], values, place, kind) for place in places)
+        return builder.bitcast(builder.icmp_unsigned("!=", one, two), _INT64)
+
+    return types.uint64(values, types.int64, types.int64), generate
+
+
+@intrinsic
+def equal(_: Any, values: Any, at: Any, value: Any) -> Any:
+    """u8: a bit for each of the 64 values u1 [at:at + 64], the first in the lowest: whether it is the value."""
+
+    def generate(context, builder, signature, arguments):
+        values, at, value = arguments
+        vector = _load(context, builder, signature.args[0], values, at, ir.VectorType(ir.IntType(8), 64))
+        return builder.bitcast(builder.icmp_unsigned("==", vector, _spread(builder, value, 64)), _INT64)
+
+    return types.uint64(values, types.int64, types.uint8), generate
+
+
+@intrinsic
 def lesser(_: Any, values: Any, count: Any, at: Any, found: Any) -> Any:
     """Writes into found i4 [at:at + LANES], for each of values f4 there, how many of the first `count` are less."""
 
