@@ -66,13 +66,7 @@ def table2(
         config = replace(config, schedule=replace(config.schedule, evaluate_every=every))
     cache = open_cache(cache_path)
     cache.scene_ids("val")
-    tasks = []
-    for seed in seeds:
-        for experiment in reversed(experiments):  # the longest first, so that the last one to be waited for is short
-            wanted = replace(config, objective="hicl", experiment=experiment, seed=seed)
-            run = out / "runs" / f"{experiment}-seed{seed}"
-            tasks.append(runs.Task(cache_path, wanted, run, device, jobs == 1))
-            runs.assert_same(tasks[-1])
+    tasks = runs.tasks_of(cache_path, config, experiments, seeds, out, device, jobs)
     data = stream.split_fingerprint(cache, "val")
     done = {task.run for task in tasks if _evaluated(task.run, data, task.config.experiment)}
     alone = labels_alone(cache)

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hicl.cache.opening import open_cache
@@ -13,7 +13,7 @@ from hicl.errors import HiclError
 from hicl.processes import pool
 from hicl.progress import Progress
 from hicl.train import checkpoint, stream
-from hicl.train.config import FREE_ON_RESUME, Config
+from hicl.train.config import FREE_ON_RESUME, OBJECTIVES, Config
 from hicl.train.log import read_log
 
 _LOOK_S = 2.0
@@ -28,6 +28,25 @@ class Task:
     run: Path
     device: str
     show: bool
+
+
+def settings_of(config: Config, name: str, seed: int) -> Config:
+    """Of the run that is called by this name: an objective's, or an experiment's."""
+    if name in OBJECTIVES:
+        return replace(config, objective=name, seed=seed)
+    return replace(config, objective="hicl", experiment=name, seed=seed)
+
+
+def tasks_of(
+    cache: str | Path, config: Config, names: Sequence[str], seeds: list[int], out: Path, device: str, jobs: int
+) -> list[Task]:
+    """Of each run by its name and seed, the last names first: those take longest, and the last one that is waited for
+    should be short. Raises `HiclError` as `assert_same`."""
+    every = [settings_of(config, name, seed) for seed in seeds for name in reversed(names)]
+    found = [Task(cache, own, out / "runs" / f"{own.name}-seed{own.seed}", device, jobs == 1) for own in every]
+    for task in found:
+        assert_same(task)
+    return found
 
 
 def n_steps(cache: CacheReader, config: Config) -> int:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,11 @@ from hicl.errors import HiclError
 from hicl.files import locked
 from hicl.read import read_json
 from hicl.train import checkpoint, runs, stream
-from hicl.train.config import OBJECTIVES, Config
+from hicl.train.config import Config
 from hicl.train.log import minutes
 from hicl.train.objectives import kind
 from hicl.train.rivals import ALONE, LABELS, ROWS, STUDENT, answer, seen_points
-from hicl.train.runs import of_seeds, over_seeds, papers, with_spread
+from hicl.train.runs import of_seeds, over_seeds, papers, settings_of, with_spread
 
 if TYPE_CHECKING:  # which brings spconv along
     from hicl.train.inference import Model
@@ -66,14 +65,9 @@ def table1(
             raise HiclError(f"--row {row}: {absent[row]}")
     rows = tuple(row for row in ROWS if row in (rows or ROWS) and row not in absent)
     names = [name for name in dict.fromkeys(ROWS[row].run for row in rows) if name not in ALONE]
-    tasks = []
-    for seed in seeds:
-        for name in reversed(names):  # the longest first, so that the last one to be waited for is short
-            wanted = settings_of(config, name, seed)
-            tasks.append(runs.Task(cache_path, wanted, out / "runs" / f"{name}-seed{seed}", device, jobs == 1))
-            runs.assert_same(tasks[-1])
+    tasks = runs.tasks_of(cache_path, config, names, seeds, out, device, jobs)
     with locked(out):
-        if any(ROWS[row].run == LABELS for row in rows):
+        if any(ROWS[row].run == LABELS for row in rows) and not _is_scored(out / LABELS, cache, LABELS):
             _save(out / LABELS, _score(cache, LABELS))
         if any(ROWS[row].run == STUDENT for row in rows):
             _save(out / STUDENT, _score_student(student, cache))
@@ -89,13 +83,6 @@ def table1(
 def _write(out: Path, results: dict) -> None:
     checkpoint.replace_text(out / "table1.json", json.dumps(results, indent=1) + "\n")
     checkpoint.replace_text(out / "table1.md", markdown(results))
-
-
-def settings_of(config: Config, name: str, seed: int) -> Config:
-    """Of the run that is called by this name: an objective's, or an experiment's."""
-    if name in OBJECTIVES:
-        return replace(config, objective=name, seed=seed)
-    return replace(config, objective="hicl", experiment=name, seed=seed)
 
 
 def _absent(cache: CacheReader, config: Config, student: Path | None) -> dict[str, str]:
@@ -194,16 +181,16 @@ def _load(folder: Path) -> dict:
 
 
 def _is_scored(folder: Path, cache: CacheReader, name: str) -> bool:
-    """Whether a run is finished and all its rows are scored, on this very data."""
+    """Whether a run is finished and all its rows are scored, on this very data; the 2D network's has its own."""
     try:
         found = _load(folder)
     except FileNotFoundError:
         return False
-    if name in ALONE:
+    if name == STUDENT:
         return True
     answers = {row.answer for row in ROWS.values() if row.run == name}
     same = found["data"] == stream.split_fingerprint(cache, "val") and answers <= set(found["rows"])
-    return same and checkpoint.has_model(folder)
+    return same and (name == LABELS or checkpoint.has_model(folder))
 
 
 def _score_student(folder: Path | None, cache: CacheReader) -> dict:

@@ -16,7 +16,7 @@ from hicl.train.kernels import warm_up
 from hicl.train.learner import Learner
 from hicl.train.objectives import kind
 from hicl.train.rivals import ALONE, ROWS
-from hicl.train.table1 import settings_of
+from hicl.train.runs import settings_of
 
 
 def main() -> None:
