@@ -1,6 +1,6 @@
 """`hicl export`: a labelled scene for other programs, and its objects."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from hicl.clouds import Cloud
 from hicl.errors import HiclError
 from hicl.files import replacing
 from hicl.formats.labelled import Labelled
-from hicl.objects import find_objects, table
+from hicl.objects import Object, find_objects, table
 from hicl.upright import UPRIGHT, told_of
 
 if TYPE_CHECKING:
@@ -85,8 +85,6 @@ def export(
     Coordinates are metres in the scan's own frame, or levelled where the cache was made so; colours are those of the
     classes. Raises `HiclError`.
     """
-    from hicl.pipeline.picture import class_colors
-
     formats.assert_known(out)
     if objects is not None and objects.suffix.lower() != ".csv":
         raise HiclError(f"--objects {objects}: give it a name that ends in .csv")
@@ -98,32 +96,56 @@ def export(
         from hicl.train import inference
 
         model = inference.load(run, checked_device(device))
-    label, score = labels_of(cache, scene, Labels(labels, model, pool, ensemble))
-    faces = scene.read("points/face") if scene.has("points/face") else None
-    cloud = Cloud(scene.read("points/xyz"), class_colors(cache.classes)[label], faces, scene.origin)
-    told = [f"{out}: {len(label):,} points of {scene.id}, {(label != NO_LABEL).mean():.1%} with a class"]
-    left_out = scene.attributes.get("left_out", 0)
-    if left_out:
-        told[0] += f"; {left_out:,} of the scan without finite coordinates are left out"
-    if level := told_of(scene.turn):
-        told[0] += f"; {level}"
+    labelled = labelled_scene(cache, scene, Labels(labels, model, pool, ensemble))
     if objects is None:
-        formats.write(out, Labelled(cloud, label, cache.classes, score))
-        return told[0]
-    instance, found = find_objects(
-        cloud.xyz, label, cache.classes, score, scene.read("sets/id"), gap, smallest, up=upward(cache, scene)
-    )
+        formats.write(out, labelled)
+        return told(out, labelled, scene)
+    instance, found = objects_of(cache, scene, labelled, gap, smallest)
     with replacing(objects) as temporary:
         temporary.write_text(table(found, cache.classes, scene.origin), encoding="utf-8")
-        formats.write(out, Labelled(cloud, label, cache.classes, score, instance))
-    return "\n".join([*told, f"{objects}: {len(found)} objects"])
+        formats.write(out, replace(labelled, instance=instance))
+    return "\n".join([told(out, labelled, scene), f"{objects}: {len(found)} objects"])
+
+
+def labelled_scene(cache: CacheReader, scene: SceneReader, labels: Labels) -> Labelled:
+    """A scene as files say it, without objects. Raises `HiclError`."""
+    from hicl.pipeline.picture import class_colors
+
+    label, score = labels_of(cache, scene, labels)
+    faces = scene.read("points/face") if scene.has("points/face") else None
+    cloud = Cloud(scene.read("points/xyz"), class_colors(cache.classes)[label], faces, scene.origin)
+    return Labelled(cloud, label, cache.classes, score)
+
+
+def objects_of(
+    cache: CacheReader,
+    scene: SceneReader,
+    labelled: Labelled,
+    gap: float | None = None,
+    smallest: int | None = None,
+) -> tuple[np.ndarray, list[Object]]:
+    """`hicl.objects.find_objects` of a labelled scene."""
+    cloud, sets, up = labelled.cloud, scene.read("sets/id"), upward(cache, scene)
+    return find_objects(cloud.xyz, labelled.label, cache.classes, labelled.score, sets, gap, smallest, up=up)
+
+
+def told(out: Path, labelled: Labelled, scene: SceneReader) -> str:
+    """The line about a file that was written."""
+    said = f"{out}: {len(labelled.label):,} points"
+    if labelled.cloud.faces is not None:
+        said += f" and {len(labelled.cloud.faces):,} triangles"
+    said += f" of {scene.id}, {(labelled.label != NO_LABEL).mean():.1%} with a class"
+    if left_out := scene.attributes.get("left_out", 0):
+        said += f"; {left_out:,} of the scan without finite coordinates are left out"
+    level = told_of(scene.turn)
+    return f"{said}; {level}" if level else said
 
 
 def upward(cache: CacheReader, scene: SceneReader) -> np.ndarray:
-    """Which way is up, float64 [3]: z; of a scan of one's own the axis that its cameras held up, or what they held up
-    if that is no axis."""
+    """Which way is up, float64 [3]: z; of a scan of one's own that wasn't levelled the axis that its cameras held up,
+    or what they held up if that is no axis."""
     poses = scene.read("views/pose")
-    if cache.dataset != "rgbd" or not len(poses):
+    if cache.dataset != "rgbd" or "turn" in scene.attributes or not len(poses):
         return np.array([0.0, 0.0, 1.0])
     held = -poses[:, :3, 1].mean(axis=0)
     along = int(np.abs(held).argmax())

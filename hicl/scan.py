@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hicl import formats
 from hicl.cache.opening import open_cache
 from hicl.cache.reader import SceneReader
 from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
-from hicl.export import export
+from hicl.export import Labels, labelled_scene, objects_of
+from hicl.export import told as told_of_file
 from hicl.figure import scene_figure
 from hicl.files import replacing
+from hicl.objects import table
 from hicl.pipeline.report import point_labels
 from hicl.read import read_bytes
 
@@ -72,9 +76,16 @@ def _write(out: Path, scene_id: str, say: Callable[[str], None]) -> list[str]:
     where = out / CACHE
     names = [f"{scene_id}.{kind}" for kind in ("ply", "csv", "glb", "png", "html")]
     cloud, objects, web, picture, look = (out / name for name in names)
-    for line in export(where, scene_id, cloud, None, "cpu", objects=objects).splitlines():
-        say(f"written: {line}")
-    say(f"written: {export(where, scene_id, web, None, 'cpu')}")
+    cache = open_cache(where)
+    scene = cache.scene(scene_id)
+    labelled = labelled_scene(cache, scene, Labels())
+    instance, found = objects_of(cache, scene, labelled)
+    for path in (cloud, web):
+        formats.write(path, replace(labelled, instance=instance))
+        say(f"written: {told_of_file(path, labelled, scene)}")
+    with replacing(objects) as temporary:
+        temporary.write_text(table(found, cache.classes, scene.origin), encoding="utf-8")
+    say(f"written: {objects}: {len(found)} objects")
     say(f"written: {scene_figure(where, scene_id, None, picture, 'cpu')}")
     try:
         server.viser()

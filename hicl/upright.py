@@ -122,9 +122,9 @@ class Surfaces:
                 spread = standing.T @ standing - flat.T @ flat
                 found = np.linalg.eigh(spread)[1][:, 0]
                 up = found if found @ up > 0 else -found
-        flat, standing = (len(found) / len(self.normal) for found in (self._flat(up, angle), self._standing(up, angle)))
+        lying, upright = (len(part) / len(self.normal) for part in (self._flat(up, angle), self._standing(up, angle)))
         built, least = _BUILT
-        return up if flat + standing > built and flat > least and up @ hint > 0 else None
+        return up if lying + upright > built and lying > least and up @ hint > 0 else None
 
     def _flat(self, up: np.ndarray, angle: float) -> np.ndarray:
         return self.normal[np.abs(self.normal @ up) > np.cos(np.radians(angle))]
@@ -150,7 +150,7 @@ class Surfaces:
         below = [self._below(up) for up in known]
         least, usual = int((high - low).argmin()), len(known) - 1
         if found[2] is not None and facing[least] < max(facing) / 2:
-            one_sided = np.abs(np.array(below) - 0.5)
+            one_sided = [abs(share - 0.5) for share in below]
             least = least if one_sided[least] > one_sided[usual] + _ONE_SIDED else usual
         up = known[least]
         near_z = found[2] is not None and bool(np.abs(up @ found[2]) > _ALIGNED)

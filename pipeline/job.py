@@ -107,7 +107,9 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
         doubts: list[str] = []
         old = published_arrays(published, [name for name, spec in SCENE_ARRAYS.items() if spec.stage not in todo])
 
-        points = scene.points() if todo & {"points", "sets"} else None
+        points = None
+        if todo & {"points", "sets"}:
+            points = scene.fused(tick) if scene.fuses else scene.points()
         if points is not None and "points" in todo:
             arrays |= stages.make_points(points)
         about = published.attributes if published else {}

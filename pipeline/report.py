@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -207,12 +207,30 @@ def table(cache: CacheReader, numbers: dict) -> str:
 _DRAWN = 35.0  # metres from the car, to each side: beyond, a LiDAR's points lie too far apart to make a picture
 
 
+class Panels(NamedTuple):
+    """Pictures of a scene. blocks: of titled panels and how many stand side by side; legend: (name, its colour)."""
+
+    blocks: list[tuple[list[tuple[str, "Image"]], int]]
+    legend: list[tuple[str, tuple]]
+
+
 def draw(
     cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None = None, root: Path | None = None
 ) -> "Image":
-    """A PIL image of a scene: colours, sets, raw, refined and spread labels, and where there are any, a network's
-    prediction (class ids [N]) and the truth. Of a key frame what its cameras see, too, over their images if the scans'
-    root is given."""
+    """A PIL image of a scene; arguments as of `panels_of`."""
+    from hicl.pipeline import picture
+
+    blocks, legend = panels_of(cache, scene, prediction, root)
+    last = len(blocks) - 1
+    sheets = [picture.sheet(panels, legend if n == last else [], columns) for n, (panels, columns) in enumerate(blocks)]
+    return picture.stacked(sheets)
+
+
+def panels_of(
+    cache: CacheReader, scene: SceneReader, prediction: np.ndarray | None = None, root: Path | None = None
+) -> Panels:
+    """A scene's colours, sets, raw, refined and spread labels, and where there are any, a network's prediction (class
+    ids [N]) and the truth. Of a key frame what its cameras see, too, over their images if the scans' root is given."""
     from hicl.pipeline import drive_picture, picture
 
     predicted, truth = point_labels(scene, truth_map(cache))
@@ -247,9 +265,9 @@ def draw(
     panels += [(name, view.draw(colors[label])) for name, label in drawn]
     used = np.unique(np.concatenate([label for _, label in drawn]))
     legend = [(cache.classes[index] if index < len(cache.classes) else "none", colors[index]) for index in used]
-    sheet = picture.sheet(panels, legend, columns={4: 2, 7: 4}.get(len(panels), 3))
+    own = panels, {4: 2, 7: 4}.get(len(panels), 3)
     if not cache.grouped:
-        return sheet
+        return Panels([own], legend)
     seen_by = drive_picture.cameras(scene, "raw labels", colors[scene.read("pairs/raw")], root)
     seen_by += drive_picture.cameras(scene, "refined labels", colors[scene.read("pairs/refined")], root)
-    return picture.stacked([picture.sheet(seen_by, []), sheet])
+    return Panels([(seen_by, 3), own], legend)

@@ -142,9 +142,10 @@ def run_jobs(
     jobs: list[Job], writer: CacheWriter, workers: int | None, executor: Executor | None, summary: Summary
 ) -> None:
     """Process the jobs and publish what they staged; a scene that fails goes into the summary."""
-    frames = {job.scene.id: job.extent.frames if job.extent else 0 for job in jobs}
+    frames = {job.scene.id: _passes(job) * (job.extent.frames if job.extent else 0) for job in jobs}
+    twice = ", frames fused and read" if any(_passes(job) > 1 for job in jobs) else ""
     with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(Progress(f"scene 1/{len(jobs)}", sum(frames.values()), "frame"))
+        bar = stack.enter_context(Progress(f"scene 1/{len(jobs)}{twice}", sum(frames.values()), "frame"))
         if executor is None:
             processes = min(workers or cores(), len(jobs))
             if processes > 1:
@@ -155,7 +156,7 @@ def run_jobs(
         work = process_group if writer.grouped else process_scene
         for number, (job, result) in enumerate(completed(jobs, work, executor, bar.update), 1):
             scene_id = job.scene.id
-            bar.title = f"scene {number}/{len(jobs)}"
+            bar.title = f"scene {number}/{len(jobs)}{twice}"
             start = bar.done
             try:
                 staged, summary.skipped[scene_id], seen, summary.doubts[scene_id], summary.faults[scene_id] = result()
@@ -166,6 +167,11 @@ def run_jobs(
             except Exception as error:  # a defect of ours must not cost the other scenes
                 summary.failed[scene_id] = reason(scene_id, error)
             bar.update(frames[scene_id] - (bar.done - start))
+
+
+def _passes(job: Job) -> int:
+    """How often its frames are gone through."""
+    return 2 if job.todo & {"points", "sets"} and getattr(job.scene, "fuses", False) else 1
 
 
 def _sharing_a_teacher(jobs: list[Job], stack: contextlib.ExitStack) -> list[Job]:

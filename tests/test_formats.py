@@ -106,3 +106,28 @@ def test_another_ending_or_a_missing_package_is_said_at_once(tmp_path, monkeypat
     monkeypatch.setitem(__import__("sys").modules, "laspy", None)
     with pytest.raises(HiclError, match=r"pip install 'hicl\[las\]'"):
         formats.assert_known(tmp_path / "a.laz")
+
+
+@pytest.mark.parametrize("faces", [True, False])
+def test_open3d_reads_what_is_written(tmp_path, faces):
+    open3d = pytest.importorskip("open3d", exc_type=ImportError)  # or a library that it wants
+    given = scene(faces)
+    for ending in ("ply", "glb"):
+        formats.write(tmp_path / f"a.{ending}", given)
+    cloud = open3d.io.read_point_cloud(str(tmp_path / "a.ply"))
+    np.testing.assert_array_equal(np.asarray(cloud.points, "f4"), given.cloud.xyz)
+    np.testing.assert_array_equal(np.rint(np.asarray(cloud.colors) * 255), given.cloud.rgb)
+    more = open3d.t.io.read_point_cloud(str(tmp_path / "a.ply")).point
+    for name in ("label", "score", "instance"):
+        np.testing.assert_array_equal(more[name].numpy().ravel(), getattr(given, name))
+    if not faces:
+        return  # Open3D reads no points of glTF
+    mesh = open3d.io.read_triangle_mesh(str(tmp_path / "a.ply"))
+    np.testing.assert_array_equal(np.asarray(mesh.triangles), given.cloud.faces)
+    model = open3d.io.read_triangle_model(str(tmp_path / "a.glb"))
+    found = {part.mesh_name: len(part.mesh.triangles) for part in model.meshes}
+    assert found == {"wall": 3, "potted plant in a corner": 3}
+    colors = {part.mesh_name: model.materials[part.material_idx].base_color for part in model.meshes}
+    srgb = class_colors(CLASSES)[0] / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    np.testing.assert_allclose(colors["wall"][:3], linear, atol=2e-3)

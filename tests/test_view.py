@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -349,9 +350,17 @@ def test_a_saved_page_says_that_it_loads_before_its_data(tmp_path):
 def test_a_figure_for_a_paper(cache, tmp_path):
     from hicl.figure import scene_figure
 
-    scene_figure(cache, "a", None, tmp_path / "a.pdf", "cpu")
+    pytest.importorskip("matplotlib")
+    for ending in ("pdf", "svg"):
+        scene_figure(cache, "a", None, tmp_path / f"a.{ending}", "cpu")
+        scene_figure(cache, "a", None, tmp_path / f"b.{ending}", "cpu")
+        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
-    with pytest.raises(HiclError, match=r"ends in \.png, \.jpg or \.pdf"):
+    svg = ElementTree.parse(tmp_path / "a.svg").getroot()
+    texts = [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"raw labels (teacher)", "chair"} <= set(texts)
+    assert len(list(svg.iter("{http://www.w3.org/2000/svg}image"))) == 6  # the points of a panel are pixels
+    with pytest.raises(HiclError, match=r"ends in \.png, \.jpg, \.pdf or \.svg"):
         scene_figure(cache, "a", None, tmp_path / "a.bmp", "cpu")
 
 

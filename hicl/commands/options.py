@@ -21,7 +21,7 @@ OptionalModel = Annotated[
     Path | None, typer.Option("--model", help="A trained run's folder, or its model.safetensors. [default: none]")
 ]
 PlyOut = Annotated[Path, typer.Option("-o", "--out", help="The .ply to write.")]
-PictureOut = Annotated[Path, typer.Option("-o", "--out", help="The .png to write.")]
+PictureOut = Annotated[Path, typer.Option("-o", "--out", help="The .png, .pdf or .svg to write.")]
 Classes = Annotated[
     str, typer.Option("--classes", help="Names behind commas, or a file with a class a line, synonyms behind commas.")
 ]

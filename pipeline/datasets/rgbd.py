@@ -198,20 +198,28 @@ class RGBDScene(Scene):
         except HiclError:  # said when its turn comes
             return False
 
-    def points(self) -> Points:
+    @property
+    def fuses(self) -> bool:
+        return self._ply is None
+
+    def fused(self, tick: Callable[[], None]) -> Points:
         from hicl.pipeline.fusion import fuse_depth
-        from hicl.pipeline.normals import unit
         from hicl.pipeline.tsdf import fuse_mesh
 
+        frames, fusing = _ticked(self._usable_frames(), tick), self.fusing
+        cameras = self.depth_camera, self.color_camera
+        try:
+            if fusing.surface == "mesh":
+                return fuse_mesh(frames, *cameras, fusing.voxel, fusing.max_depth, min_piece=fusing.min_piece)
+            return fuse_depth(frames, *cameras, fusing.voxel, fusing.max_depth)
+        except HiclError as error:
+            raise HiclError(f"{self.folder}: {error}; is --depth-scale right?") from None
+
+    def points(self) -> Points:
+        from hicl.pipeline.normals import unit
+
         if self._ply is None:
-            frames = ((frame.color, frame.depth, frame.pose, frame.cameras) for frame in self._usable_frames())
-            cameras, fusing = (self.depth_camera, self.color_camera), self.fusing
-            try:
-                if fusing.surface == "mesh":
-                    return fuse_mesh(frames, *cameras, fusing.voxel, fusing.max_depth, min_piece=fusing.min_piece)
-                return fuse_depth(frames, *cameras, fusing.voxel, fusing.max_depth)
-            except HiclError as error:
-                raise HiclError(f"{self.folder}: {error}; is --depth-scale right?") from None
+            return self.fused(lambda: None)
         surface = ply.read_surface(self._ply)
         vertex = surface.vertex
         xyz = ply.xyz(vertex, self._ply, np.float64)
@@ -260,6 +268,13 @@ class RGBDScene(Scene):
 
     def frame_files(self) -> list[Path]:
         return self._frames.frame_files()
+
+
+def _ticked(frames: Iterator[Frame], tick: Callable[[], None]) -> Iterator[tuple]:
+    """Frames as they are fused."""
+    for frame in frames:
+        yield frame.color, frame.depth, frame.pose, frame.cameras
+        tick()
 
 
 _AS_IT_STANDS, _PLACES = Said(), Truth()

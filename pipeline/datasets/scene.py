@@ -215,7 +215,16 @@ class Scene(Listed, Protocol):
         """What the frame is called in the data set; mostly its number."""
         return str(frame_id)
 
+    @property
+    def fuses(self) -> bool:
+        """Whether its surface is made of its frames, by a pass over all of them."""
+        return False
+
     def points(self) -> Points: ...
+
+    def fused(self, tick: Callable[[], None]) -> Points:
+        """The same where it `fuses`. tick: called for each frame that was gone through."""
+        return self.points()
 
     def frame(self, frame_id: int) -> Frame:
         """Read one frame. Raises `FrameError` where this frame alone is unusable (decoding, pose, size)."""

@@ -1,6 +1,7 @@
 """The mesh that is fused from depth: its tables beside their definition, its surface beside shapes that are known."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from typer.testing import CliRunner
 from hicl import commands
 from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
+from hicl.pipeline.datasets import rgbd
 from hicl.pipeline.datasets.scene import Camera
 from hicl.pipeline.kernels.marching import triangles_of
+from hicl.pipeline.run import _passes
 from hicl.pipeline.tsdf import fuse_mesh, large_pieces
 
 CAMERA = Camera(fx=100, fy=100, cx=47.5, cy=35.5, height=72, width=96)
@@ -115,7 +118,7 @@ def test_a_ball_seen_from_all_sides_is_closed_and_round():
     assert np.abs(off).max() < 0.03 and np.abs(off).mean() < 0.006
     red = found.rgb[found.xyz[:, 2] > CENTRE[2] + 0.08]
     assert (np.abs(red - np.array([200, 20, 10.0])) <= 1).all()
-    assert found.fused and found.xyz.dtype == np.float32 and found.faces.dtype == np.int32
+    assert found.keep_faces and found.xyz.dtype == np.float32 and found.faces.dtype == np.int32
     again = fuse_mesh(iter(frames), CAMERA, CAMERA, **HOW)
     assert np.array_equal(again.xyz, found.xyz) and np.array_equal(again.faces, found.faces)
     # A lattice of blocks has no place that it prefers.
@@ -140,6 +143,23 @@ def test_what_few_frames_saw_and_small_pieces_are_left_out():
     faces = np.array([[0, 1, 2], [2, 1, 3], [4, 5, 6]], np.int32)
     assert large_pieces(faces, 8, 4).tolist() == [True] * 4 + [False] * 4
     assert large_pieces(faces, 8, 2).tolist() == [True] * 7 + [False]
+
+
+@pytest.mark.parametrize("surface", ["cloud", "mesh"])
+def test_each_frame_that_is_fused_is_a_step_of_progress(surface, tmp_path):
+    write_scan(tmp_path / "corner")
+    settings = rgbd.Settings(surface=surface, voxel=0.05)
+    ((scene, _),) = rgbd.source(tmp_path / "corner", settings).scenes
+    about = SimpleNamespace(scene=scene, todo={"points", "views"})
+    assert not scene.fuses and _passes(about) == 1
+    (tmp_path / "corner/corner.ply").unlink()
+    ((scene, _),) = rgbd.source(tmp_path / "corner", settings).scenes
+    about.scene, ticks = scene, []
+    found = scene.fused(lambda: ticks.append(1))
+    assert scene.fuses and len(ticks) == 4 and _passes(about) == 2
+    np.testing.assert_array_equal(found.xyz, scene.points().xyz)
+    about.todo = {"labels"}
+    assert _passes(about) == 1
 
 
 def test_from_frames_to_a_labelled_mesh(tmp_path):

@@ -83,7 +83,8 @@ def _is_number(name: str) -> bool:
 
 def _pose(row: list[float], of_robot: Path | None, where: str) -> np.ndarray:
     if len(row) < 12:
-        pose = motion(rotation(*row[4:8], where), row[1:4])
+        x, y, z, w = row[4:8]
+        pose = motion(rotation(x, y, z, w, where), row[1:4])
     else:
         pose = np.vstack([np.array(row[:12]).reshape(3, 4), [0, 0, 0, 1]])
     if of_robot is None:
