@@ -178,7 +178,7 @@ def search(xyz, order, keys, low, cell, shape, reach, limit, open_, index, dista
             margin = min(min(min(fx, 1 - fx), min(fy, 1 - fy)), min(fz, 1 - fz))
             sure = ((reach + margin * cell) * (1 - 1e-9)) ** 2
             # The point before is near by, and its k-th neighbour mostly about as far.
-            some = _choose(every, k, 1.1 * last, min(limit, sure), bits[:words])
+            some = _choose(every, k, 1.2 * last, min(limit, sure), bits[:words])
             if some < k and sure < limit:
                 continue
             some = np.int64(0)
