@@ -55,7 +55,7 @@ def owned_sums(
     owner = np.ascontiguousarray(owner, np.int32)
     sums = np.zeros((n_owners, grid.shape[3]), np.float32)
     # Those of one owner after another: its sum then stays in the processor's cache.
-    order = np.argsort(owner, kind="stable")
+    order = _order(owner, np.bincount(owner, minlength=n_owners))
     _add_features(grid.reshape(-1, grid.shape[3]), scale, size, view, pixel, owner, order, unit, sums)
     return sums
 
@@ -79,6 +79,16 @@ def best_cosines(features: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np
         label[rows] = scores.argmax(axis=1)
         cosine[rows] = scores.max(axis=1) / np.maximum(length, np.finfo(np.float32).tiny)
     return label, cosine
+
+
+@kernel
+def _order(owner, count):
+    """i8 [P]: the pairs of owner 0 first, then of 1, …, each in the order they had; count i8 [n], of each owner."""
+    order, at = np.empty(len(owner), np.int64), np.cumsum(count) - count
+    for p in range(len(owner)):
+        order[at[owner[p]]] = p
+        at[owner[p]] += 1
+    return order
 
 
 @kernel

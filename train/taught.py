@@ -114,7 +114,7 @@ def teach(
         key = (view * h + i) * w + j
     else:
         key = voxel
-    _, row, count = np.unique(key, return_inverse=True, return_counts=True)
+    row, count = _numbered(key)
     if needs.most and len(count) > needs.most:
         drawn = np.sort(rng.permutation(len(count))[: needs.most])
         number = np.full(len(count), -1)
@@ -126,9 +126,13 @@ def teach(
     view_of_row = np.full(len(count), -1)
     if needs.rows != "voxels":
         view_of_row[row] = view
-    n_voxels = int(voxel.max(initial=0)) + 1
-    cell, times = np.unique(row * n_voxels + voxel, return_counts=True)
-    entries = np.stack(np.divmod(cell, n_voxels))
+    if needs.rows == "voxels":
+        entries, times = np.stack([np.arange(len(count)), np.empty(len(count), np.int64)]), count
+        entries[1, row] = voxel
+    else:
+        n_voxels = int(voxel.max(initial=0)) + 1
+        cell, times = np.unique(row * n_voxels + voxel, return_counts=True)
+        entries = np.stack(np.divmod(cell, n_voxels))
     return Taught(
         features=torch.from_numpy(sums / count[:, None].astype(np.float32)),
         count=torch.from_numpy(count.astype(np.float32)),
@@ -136,6 +140,16 @@ def teach(
         entries=torch.from_numpy(entries),
         share=torch.from_numpy((times / count[entries[0]]).astype(np.float32)),
     )
+
+
+def _numbered(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The place of each key among those that are there, in order, and how often each is: int64 [P] and [R].
+
+    NumPy's `unique`, without its sort: keys are small.
+    """
+    count = np.bincount(key)
+    there = count > 0
+    return (np.cumsum(there) - 1)[key], count[there]
 
 
 def joined(parts: list[Taught], first_voxel: np.ndarray, views: list[list[int]]) -> Taught:
