@@ -42,7 +42,6 @@ def project(
         hidden = np.zeros(len(point), np.bool_)
     else:
         steps = COLUMN_STEP * camera.fx, RING_STEP * camera.fy
-        hidden = kernels.hidden(
-            place, *kernels.covered(xyz, point, place, sensor, *steps), size, _CELL, _SHARE, _MARGIN
-        )
+        wide, high = kernels.covered(xyz, point, place, sensor, *steps)
+        hidden = kernels.hidden(place, wide, high, size, _CELL, _SHARE, _MARGIN)
     return *kernels.pixels(point, place, hidden), int(hidden.sum())
