@@ -15,8 +15,6 @@ def verdict(sample: Sample) -> Verdict:
     if not fit.enough:
         why = "no two frames see the same from different places" if sample.moved.any() else "the camera hardly moves"
         return Verdict(NAME, "open", why, fit.share)
-    if sample.agree:
-        return Verdict(NAME, "well", told, fit.share)
     apart = np.abs(sample.at[:, None] - sample.at)
     near = apart <= max(int(np.sort(apart[apart > 0])[0]), 1)
     counts = sample.geometry.compared() * (near & sample.moved)[..., None]
@@ -24,4 +22,6 @@ def verdict(sample: Sample) -> Verdict:
     if same > max(_NEARBY, fit.share + _MORE) * (same + through) > 0:
         told += f", but {percent(same / (same + through))} of frames that follow each other: poses drift"
         return Verdict(NAME, "fault", told, fit.share, "close loops when tracking, or use a part of the capture")
+    if sample.agree:
+        return Verdict(NAME, "well", told, fit.share)
     return Verdict(NAME, "fault", told, fit.share, "no other reading fits: do the poses belong to these frames?")
