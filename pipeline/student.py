@@ -1,8 +1,9 @@
 """MaskCLIP+ (Zhou et al., ECCV 2022): a 2D network learns the teacher's labels on the scans' own images, then its own.
 
-The first half of the steps is guided: the label of a pixel is the teacher's, whose scores on patches are interpolated.
-In the second half the network learns its own best class, without gradient through it. (chongzhou96/MaskCLIP
-`mmseg/models/decode_heads/maskclip_plus_head.py:216-362`; when it changes over there depends on the data set.)
+Nine tenths of the steps are guided: the label of a pixel is the teacher's, whose scores on patches are interpolated. In
+the rest the network learns its own best class, without gradient through it. (chongzhou96/MaskCLIP
+`mmseg/models/decode_heads/maskclip_plus_head.py:216-362`; when it changes over there depends on the data set. A network
+from a random start that changes over half-way, at half the learning rate, soon says wall and floor of everything.)
 
 Otherwise than there: LR-ASPP on MobileNetV3 (Howard et al., ICCV 2019; torchvision's) in place of DeepLabv2 on
 ResNet-101, from a random start and not from ImageNet's labels, so that no label was seen; AdamW, for the same reason;
@@ -37,6 +38,7 @@ _ROWS = 120  # of an image as the network sees it
 _STEP = 8  # pixels that rows and columns are multiples of
 _MOST_IMAGES = 4000  # of the training split, that many drawn at random: 230 MB
 _RATE, _DECAY = 1e-3, 1e-4
+_GUIDED = 0.9  # of the steps
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def _train(
             flip = [-1] if rng.random() < 0.5 else []
             pixels = _tensor(np.stack([images[n] for n in chosen]), device).flip(flip)
             logits = net(pixels)["out"]
-            if step < training.steps // 2:
+            if step < _GUIDED * training.steps:
                 said = torch.from_numpy(np.stack([scores[n] for n in chosen])).to(device).permute(0, 3, 1, 2).flip(flip)
                 label = _resized(said, logits.shape[2:]).argmax(dim=1)
             else:
