@@ -167,9 +167,7 @@ def _past_row(data, at, end, keys, bounds, span, escaped, before):
             same = (differing(data, at, known) << np.uint64(64 - length)) == 0 and _at(data, value) > 32
         if not same:
             value, f = _key(data, at, end, number == 0, keys, bounds, escaped)
-            if f == -2:
-                return value
-            if value < 0:
+            if f == -2 or value < 0:
                 return value
             if number < _KEYS - 1 and value - at <= 64:
                 before[place, 0], before[place, 1], before[place, 2] = at, value - at, f
