@@ -26,7 +26,8 @@ class Projector:
     def __init__(self, xyz: np.ndarray):
         xyz = np.ascontiguousarray(xyz, np.float32)
         keys, finite = kernels.curve_keys(xyz)
-        order = finite[radix_order(keys)]
+        order = radix_order(keys)
+        order = order if len(finite) == len(xyz) else finite[order]
         placed, box = kernels.blocks(xyz, order)
         self._blocks = order, placed, box
         self._room = np.zeros((len(xyz) // 64 + 1) * 64, np.uint8), np.empty(len(xyz), np.uint32)
@@ -74,29 +75,23 @@ class Projector:
                 f" says, found {' x '.join(map(str, depth.shape))}; correct the intrinsics or leave this frame out"
             )
         to_camera = np.linalg.inv(pose)
+        frustum, *pinholes = _sight(depth_camera, color_camera)
         depth = np.ascontiguousarray(depth, np.float32)
-        frustum = _frustum(depth_camera, color_camera)
-        planes = frustum[:, :3] @ to_camera[:3]
-        planes[:, 3] += frustum[:, 3]
-        farthest = float(depth.max())
-        planes[0, 3] += farthest + max(max_gap, gap_growth * farthest**2)
         size = color_camera.height, color_camera.width
-        pinholes = pinhole(depth_camera), pinhole(color_camera)
         gaps = float(max_gap), float(gap_growth)
-        return kernels.project(*self._blocks, *self._room, planes, to_camera, depth, *pinholes, size, *gaps)
+        return kernels.project(*self._blocks, *self._room, frustum, to_camera, depth, *pinholes, size, *gaps)
 
 
 @functools.lru_cache(64)  # of captures whose every frame has its own
-def _frustum(*cameras: Camera) -> np.ndarray:
+def _sight(*cameras: Camera) -> tuple[np.ndarray, ...]:
     """Planes float64 [S, 4], a·p + d = 0, positive where all of the cameras see: nearer than what is added to the first
-    one's d, before them, within their borders."""
-    sides = [[0, 0, -1, 0], [0, 0, 1, 0]]
-    for camera in cameras:
-        fx, fy, cx, cy = pinhole(camera)
+    one's d, before them, within their borders; and each camera's pinhole."""
+    sides, pinholes = [[0, 0, -1, 0], [0, 0, 1, 0]], [pinhole(camera) for camera in cameras]
+    for camera, (fx, fy, cx, cy) in zip(cameras, pinholes, strict=True):
         sides += [
             [fx, 0, cx + 0.5, 0],
             [-fx, 0, camera.width - 0.5 - cx, 0],
             [0, fy, cy + 0.5, 0],
             [0, -fy, camera.height - 0.5 - cy, 0],
         ]
-    return np.array(sides, np.float64)
+    return np.array(sides, np.float64), *pinholes

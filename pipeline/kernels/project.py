@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from hicl.pipeline.kernels import kernel, lowest_bit
+from hicl.pipeline.kernels import kernel, lowest_bit, set_bits
 from hicl.pipeline.kernels.vectors import marked
 
 BLOCK = 64  # points a block: enough to fill vectors, few enough to be near each other
@@ -44,10 +44,10 @@ def curve_keys(xyz):
 @kernel
 def blocks(xyz, order):
     """Points f4 [N, 3] in an order i4 [M], cut into blocks: coordinates f4 [3, blocks · BLOCK], padded with NaN, and
-    box f8 [6, blocks], centre and half extent."""
+    box f4 [6, blocks], centre and half extent."""
     n_blocks = (len(order) + BLOCK - 1) // BLOCK
     placed = np.empty((3, n_blocks * BLOCK), np.float32)
-    box = np.empty((6, n_blocks))
+    box = np.empty((6, n_blocks), np.float32)
     for b in range(n_blocks):
         for axis in range(3):
             low, high = np.inf, -np.inf
@@ -63,25 +63,51 @@ def blocks(xyz, order):
 
 
 @kernel
+def _farthest(depth):
+    """The largest of f4 [h, w], or NaN; 0 if none is above. Floats from 0 up are in the order of their bits, and of
+    comparing those the compiler makes vectors."""
+    bits, most = depth.ravel().view(np.int32), np.int32(0)
+    for i in range(len(bits)):
+        most = max(most, bits[i])
+    return np.float64(np.full(1, most).view(np.float32)[0])
+
+
+@kernel
+def _planes(frustum, to_camera, beyond):
+    """The frustum's planes f8 [S, 4] in the world, the first `beyond` metres farther away."""
+    planes = np.empty((len(frustum), 4))
+    for s in range(len(frustum)):
+        a, b, c, d = frustum[s]
+        for k in range(4):
+            planes[s, k] = a * to_camera[0, k] + b * to_camera[1, k] + c * to_camera[2, k]
+        planes[s, 3] += d
+    planes[0, 3] += beyond
+    return planes
+
+
+@kernel
 def _outside(box, planes):
-    """Which boxes lie wholly on the negative side of a plane a·p + d = 0, by more than rounding."""
+    """Which boxes lie wholly on the negative side of a plane a·p + d = 0, by more than rounding: of eight roundings to
+    24 bits, that of the box among them, each is at most 6e-8 of the sizes that are added."""
     # Row by row: the compiler makes vectors of these, and not of rows that were unpacked together.
     x, y, z, across, along, up = box[0], box[1], box[2], box[3], box[4], box[5]
-    outside = np.zeros(box.shape[1], np.bool_)
+    outside, slack = np.zeros(box.shape[1], np.bool_), np.float32(-1e-6)
     for s in range(len(planes)):
-        a, b, c, d = planes[s]
+        a, b, c = np.float32(planes[s, 0]), np.float32(planes[s, 1]), np.float32(planes[s, 2])
+        d = np.float32(planes[s, 3])
         for m in range(len(outside)):
             middle = a * x[m] + b * y[m] + c * z[m] + d
             reach = abs(a) * across[m] + abs(b) * along[m] + abs(c) * up[m]
             size = abs(a * x[m]) + abs(b * y[m]) + abs(c * z[m]) + abs(d) + reach
-            outside[m] |= middle + reach < -1e-9 * size
+            outside[m] |= middle + reach < slack * size
     return outside
 
 
 @kernel
-def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera, color_camera, size, max_gap, growth):
+def project(order, placed, box, seen, at, frustum, to_camera, depth, depth_camera, color_camera, size, max_gap, growth):
     """order i4 [M]; placed, box of `blocks`; seen u1 [64 W], 64 W >= N, all 0 and left so; at u4 [N]: room, left with
-    anything in it; planes f8 [S, 4] that enclose what the cameras can see; to_camera f8 [4, 4]; cameras f8 [4] = fx fy
+    anything in it; frustum f8 [S, 4]: planes that enclose what the cameras can see, in their frame, the first but for
+    the farthest depth; to_camera f8 [4, 4]; cameras f8 [4] = fx fy
     cx cy; size: (height, width) of the colour image. Returns point i4 [P], ascending, and pixel u2 [P, 2].
 
     A point may lie max_gap from the measured depth, or growth · depth² where that is more.
@@ -93,6 +119,8 @@ def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera
     outside, and of which anything is seen, most is seen, so that doing all for all of it is faster than choosing.
     """
     height, width = depth.shape
+    farthest = _farthest(depth)
+    outside = _outside(box, _planes(frustum, to_camera, farthest + max(max_gap, growth * farthest * farthest)))
     depth = depth.ravel()
     color_height, color_width = size
     r00, r01, r02, t0 = to_camera[0]
@@ -104,7 +132,6 @@ def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera
     kept, where, measured = np.empty(BLOCK, np.uint8), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
     pixel = np.empty(BLOCK, np.uint32)
     count = np.int64(0)
-    outside = _outside(box, planes)
     for b in range(len(outside)):
         if outside[b]:
             continue
@@ -127,21 +154,19 @@ def project(order, placed, box, seen, at, planes, to_camera, depth, depth_camera
             where[i] = np.int32(v if inside else 0.0) * np.int32(width) + np.int32(u if inside else 0.0)
         for i in range(BLOCK):
             measured[i] = depth[np.uint32(where[i])]
-        some = np.int64(0)
         for i in range(BLOCK):
             d = np.float64(measured[i])
             gap = abs(d - zs[i])
             kept[i] &= (d > 0.0) & ((gap <= max_gap) | (gap <= growth * d * d))
-            some += kept[i]
-        if some == 0:
+        if not marked(kept, 0):
             continue
         for i in range(BLOCK):
             u = gx * xs[i] / zs[i] + hx + 0.5
             v = gy * ys[i] / zs[i] + hy + 0.5
             shown = (u >= 0.0) & (u < color_width) & (v >= 0.0) & (v < color_height)
             kept[i] &= shown
-            count += kept[i]
             pixel[i] = np.uint32(v if shown else 0.0) | (np.uint32(u if shown else 0.0) << np.uint32(16))
+        count += set_bits(marked(kept, 0))
         for i in range(min(BLOCK, len(order) - begin)):
             point = np.uint32(order[begin + i])
             at[point] = pixel[i]

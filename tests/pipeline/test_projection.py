@@ -197,3 +197,19 @@ def test_a_last_row_that_is_not_quite_that_of_a_pose_hides_nothing(last):
     expected_point, expected_pixel = reference.project(xyz, pose, depth, DEPTH, COLOR)
     assert np.array_equal(point, expected_point) and np.array_equal(pixel, expected_pixel)
     assert len(point) > 1000
+
+
+@pytest.mark.parametrize("away", [0, 300, 20_000])
+def test_blocks_at_the_border_of_what_is_seen_are_looked_at_however_far_the_scene_is_from_its_origin(away):
+    """Boxes are left out in float32. Here each block of 64 is one place, at most a tenth of a pixel from a border."""
+    rng = np.random.default_rng(away)
+    pose = turned(translation=(away, -away, away))
+    column = rng.choice([-0.5, 63.5], 300) + rng.uniform(-0.1, 0.1, 300)
+    row, z = rng.uniform(0, 47, 300), rng.choice([2.05, 1.95], 300) + rng.uniform(-1e-3, 1e-3, 300)
+    place = np.stack([(column - DEPTH.cx) / DEPTH.fx * z, (row - DEPTH.cy) / DEPTH.fy * z, z], axis=1)
+    xyz = np.repeat(to_world(pose, place), 64, axis=0)
+    view = pose, np.full((48, 64), 2, np.float32), DEPTH, DEPTH
+    point, pixel = project(xyz, *view)
+    expected_point, expected_pixel = reference.project(xyz, *view)
+    assert np.array_equal(point, expected_point) and np.array_equal(pixel, expected_pixel)
+    assert 64 * 30 < len(point) < 64 * 270
