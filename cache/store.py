@@ -16,7 +16,7 @@ from hicl import read
 from hicl.cache.attributes import attributes_of
 from hicl.cache.names import assert_plain
 from hicl.errors import HiclError
-from hicl.files import naming
+from hicl.files import missing, naming, remove_empty
 
 SCENES, STAGING, REPLACED = "scenes", ".staging", ".replaced"
 TEXT = "text"
@@ -61,7 +61,8 @@ class Folder:
         return os.listdir(self.path) if self.path.is_dir() else []
 
     def lock(self) -> None:
-        """Raises `HiclError` if another process holds the lock."""
+        """Make the folder where it is missing. Raises `HiclError` if another process holds the lock."""
+        self._made = missing(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         for name in (STAGING, REPLACED, SCENES, TEXT):
             if (self.path / name).is_symlink():
@@ -69,11 +70,15 @@ class Folder:
         self._lock = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not os.path.samestat(os.fstat(self._lock), os.stat(self.path)):  # taken away and made anew meanwhile
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
             os.close(self._lock)
             raise HiclError(f"{self.path}: another hicl preprocess is writing to it; wait for it to end") from None
 
     def unlock(self) -> None:
+        """What was made by `lock` and is empty still is taken away again."""
+        remove_empty(self._made)
         os.close(self._lock)
 
     def tidy(self) -> None:

@@ -8,6 +8,7 @@ and after its process id was given out again too.
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import shutil
 import tempfile
@@ -72,23 +73,41 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Have a folder, made where it is missing, to oneself as long as the block lasts.
+    """Have a folder, made where it is missing, to oneself as long as the block lasts. What was made and is empty at its
+    end is taken away again.
 
     Raises `HiclError` if another process has it.
     """
-    until = time.monotonic() + _PATIENCE_S
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HiclError(f"{folder}: no folder to write to: {error.strerror}; choose another --out") from None
-    while (lock := _lock(folder)) is None:
+    until, made = time.monotonic() + _PATIENCE_S, missing(folder)
+    while (lock := _make_and_lock(folder)) is None:
         if time.monotonic() > until:
             raise HiclError(f"{folder}: another hicl is writing to it; wait for it to end, or choose another --out")
         time.sleep(0.05)
     try:
         yield
     finally:
+        remove_empty(made)  # while it is locked: who waits for it looks whether it is still there
         os.close(lock)
+
+
+def missing(folder: Path) -> list[Path]:
+    """Those of a folder and the folders above that don't exist, the lowest first."""
+    return list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove folders, of which each lies in the next, up to the first that holds something."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _make_and_lock(folder: Path) -> int | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HiclError(f"{folder}: no folder to write to: {error.strerror}; choose another --out") from None
+    return _lock(folder)
 
 
 @contextlib.contextmanager

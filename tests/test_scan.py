@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from hicl.commands import app
 from hicl.commands.scan import _step
+from hicl.errors import HiclError
 from hicl.pipeline.datasets.scene import Source
 from hicl.pipeline.teacher import hub
 from hicl.scan import told
@@ -71,3 +72,26 @@ def test_what_it_refuses(tmp_path, monkeypatch):
     assert said == f"{tmp_path}/nothing: no such folder"
     said = str(run("scan", tmp_path / "corner", "-o", tmp_path / "corner").exception)
     assert f"-o {tmp_path}/corner: is a capture" in said
+
+
+def test_a_refusal_leaves_no_empty_folder(tmp_path, monkeypatch):
+    scans.write_scan(tmp_path / "corner")
+    monkeypatch.setattr(hub, "cached", lambda entry: None)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    (tmp_path / "there").mkdir()
+    out = tmp_path / "there/a/b"
+    for words in (
+        ("scan", tmp_path / "corner", "-o", out),
+        ("preprocess", "rgbd", "--root", tmp_path / "corner", "-o", out),
+        ("train", "--exp", "V", "--cache", tmp_path / "nothing", "-o", out),
+        ("masks", "rgbd", "--root", tmp_path / "nothing", "-o", out),
+        ("predict", tmp_path / "nothing.ply", "--model", tmp_path / "nothing", "-o", out / "labels.ply"),
+        ("export", "--cache", tmp_path / "nothing", "-o", out / "scene.ply"),
+        ("student", "--root", tmp_path / "corner", "--cache", tmp_path / "nothing", "-o", out),
+    ):
+        done = run(*words)
+        assert isinstance(done.exception, HiclError), (words, done.output, done.exception)
+        assert list(tmp_path.glob("there/**/*")) == [], words
+    (out / "mine").mkdir(parents=True)
+    run("scan", tmp_path / "corner", "-o", out)
+    assert [path.name for path in out.iterdir()] == ["mine"]
