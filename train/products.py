@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from llvmlite.binding import get_host_cpu_features
 
 from hicl.train.tiles import COLUMNS, outer_tile, product_tile
 
@@ -12,7 +13,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _BYTES = 4  # of a float32
 _product_of_6 = product_tile(6)  # with 16 columns: as many sums as AVX2 has registers for
-_outer_of_8, _outer_of_1 = outer_tile(8), outer_tile(1)
+# Sums of 8 rows take all 16 registers of AVX2, and some went through memory; AVX-512 has 32, twice as wide.
+_OUTER_ROWS = 8 if get_host_cpu_features().get("avx512f") else 4
+_outer_of_many, _outer_of_1 = outer_tile(_OUTER_ROWS), outer_tile(1)
 _PART = 512  # rows
 _IN_REACH = 6144  # floats that the rows of a tile's pairs may take, to stay in the first cache
 
@@ -78,10 +81,10 @@ def add_outer_products(inputs, outputs, counts, x, y, out, start, stop):
             for tile in range(start, stop):
                 column = tile * COLUMNS * _BYTES
                 to, from_y = out.ctypes.data + k * channels * y_bytes + column, y.ctypes.data + column
-                whole = channels // 8 * 8
-                for i in range(0, whole, 8):
+                whole = channels // _OUTER_ROWS * _OUTER_ROWS
+                for i in range(0, whole, _OUTER_ROWS):
                     from_x = x.ctypes.data + i * _BYTES
-                    _outer_of_8(from_x, x_rows, x_bytes, from_y, y_rows, y_bytes, n, to + i * y_bytes, y_bytes)
+                    _outer_of_many(from_x, x_rows, x_bytes, from_y, y_rows, y_bytes, n, to + i * y_bytes, y_bytes)
                 for i in range(whole, channels):
                     from_x = x.ctypes.data + i * _BYTES
                     _outer_of_1(from_x, x_rows, x_bytes, from_y, y_rows, y_bytes, n, to + i * y_bytes, y_bytes)
