@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_train.py                     rooms of ScanNet's size, --preset scannet
     python tests/benchmarks/bench_train.py --preset miniature  rooms of the miniature's size
-    python tests/benchmarks/bench_train.py --vs-spconv         on a CPU, every step by spconv's Native algorithm as well
+    python tests/benchmarks/bench_train.py --vs-spconv         on a CPU, every step as PyTorch and spconv do it as well
 
 ScanNet's 120 epochs are 144,000 scene visits; half an hour for them is 80 scenes/s. The last line says what share of
 that was reached here, and the lines above what holds it back.
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from synthetic_rooms import make_cache
 
 from hicl.cache.opening import open_cache
-from hicl.train import distributed, layers, stream
+from hicl.train import distributed, layers, minkunet, stream
 from hicl.train.config import load
 from hicl.train.kernels import label_histogram, voxelise, warm_up
 from hicl.train.learner import Learner
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=-1, help="default: all cores but one")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--vs-spconv", action="store_true", help="only compare the CPU's convolutions with spconv's")
+    parser.add_argument("--vs-spconv", action="store_true", help="only compare the CPU's step with the former")
     parser.add_argument("--set", action="append", default=[], help="key=json value")
     args = parser.parse_args()
 
@@ -113,21 +113,40 @@ def _bench_scene(cache, source, config) -> None:
 
 
 def _compare(learner, batch, steps) -> None:
-    """The same batch by our convolutions and by spconv's, in turn, from the same weights."""
+    """The same batch by our kernels and as it was done before them, in turn, from the same weights.
+
+    Before: spconv's Native algorithm on voxels as they come, and the optimisers' steps that PyTorch chooses by itself.
+    """
     begin = {name: tensor.clone() for name, tensor in learner.modules["net"].state_dict().items()}
-    ways = {"ours": layers.convolve, "spconv's Native": lambda layer, x: layer(x)}
+    ours = layers.convolve, minkunet.in_order
+    ways = {
+        "ours": (ours, True),
+        "our convolutions alone": (ours, None),
+        "before": ((lambda layer, x: layer(x), lambda *x: (*x, None)), None),
+    }
     times, losses = {name: [] for name in ways}, {}
-    for _ in range(steps + 1):  # the first warms up
-        for name, layers.convolve in ways.items():
-            learner.modules["net"].load_state_dict(begin)
-            start = time.process_time()
-            losses.setdefault(name, learner.step(batch)["ce"])
-            times[name].append(time.process_time() - start)
-    layers.convolve = ways["ours"]
-    ours, theirs = (np.array(values[1:]) for values in times.values())
-    print(f"the first step's L_ce: {', '.join(f'{losses[name]:.6f} {name}' for name in ways)}")
-    print(f"a step of {sum(batch.voxels)} voxels, processor time: {1000 * ours.min():.0f} ms with ours,"
-          f" {1000 * theirs.min():.0f} with spconv's Native; median ratio {np.median(ours / theirs):.2f}")  # fmt: skip
+    for _ in range(steps):
+        for name, (functions, fused) in ways.items():
+            layers.convolve, minkunet.in_order = functions
+            for optimiser in (learner.sgd, learner.adamw):
+                for group in optimiser.param_groups:
+                    group["fused"] = fused
+            for _ in range(2):  # the first finds memory and caches as another way left them, and isn't counted
+                learner.modules["net"].load_state_dict(begin)
+                start = time.process_time()
+                losses.setdefault(name, learner.step(batch))
+                took = time.process_time() - start
+            times[name].append(took)
+    layers.convolve, minkunet.in_order = ours
+    first = [each["ce"] for each in losses.values()]
+    if np.ptp(first) > 1e-5 * abs(first[0]):
+        raise SystemExit(f"the ways disagree in the first step's L_ce: {first}")
+    print(f"the first step's L_ce is {first[0]:.6f} in each way")
+    before = np.array(times["before"])
+    print(f"a step of {sum(batch.voxels)} voxels, processor time, least, and median ratio to before:")
+    for name, values in times.items():
+        values = np.array(values)
+        print(f"  {name:22}  {1000 * values.min():6.0f} ms  {np.median(values / before):.2f}")
 
 
 class Steps(NamedTuple):
