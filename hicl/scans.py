@@ -13,6 +13,7 @@ from hicl.pipeline.config import PreprocessConfig
 from hicl.pipeline.datasets.nuscenes_points import read_sweep, taking_part
 from hicl.pipeline.datasets.scene import Points, Sweep
 from hicl.pipeline.picture import heat
+from hicl.train.config import FEATURES
 from hicl.train.inference import Model, nearest_of
 from hicl.train.kernels import voxelise
 from hicl.upright import TILTED, Surfaces, axis, levelling, nearest_axis, told_of, upright
@@ -44,15 +45,15 @@ def read_scan(path: Path, model: Model, scale: float | None = None, up: str | No
 
     Raises `HiclError` for a file that can't be used, or holds not what the model reads, or doesn't tell what is up.
     """
-    reads = model.stream.features
+    reads = FEATURES[model.stream.features].array
     if is_sweep(path):
-        if reads != "intensity":
+        if reads != "points/intensity":
             raise HiclError(f"{path}: a LiDAR's sweep, and the model reads colours; take one trained on key frames")
         if scale is not None:
             raise HiclError(f"{path}: --scale goes with a .ply; a sweep is in metres")
         return _sweep(path, up, level)
-    if reads != "colour":
-        raise HiclError(f"{path}: the model reads the {reads} of a LiDAR's sweep: give it a .pcd.bin")
+    if reads != "points/rgb":
+        raise HiclError(f"{path}: the model reads the intensity of a LiDAR's sweep: give it a .pcd.bin")
     cloud = read_cloud(path, model.voxel_size, scale)
     doubts = []
     if label_names(path):

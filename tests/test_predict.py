@@ -27,10 +27,10 @@ WIDTH = 12  # of the tiny teacher
 MINIATURE_WIDTH = 64
 
 
-def _save_run(folder, teacher: TeacherConfig, width: int):
+def _save_run(folder, teacher: TeacherConfig, width: int, features: str = "colour"):
     """A run's folder as training leaves it: random weights, in the space of a teacher."""
     torch.manual_seed(0)
-    config = load("miniature", None, {"model.stem": 4, "model.planes": [4] * 8})
+    config = load("miniature", None, {"model.stem": 4, "model.planes": [4] * 8, "stream.features": features})
     net = network.build(config, width, torch.device("cpu"))
     with torch.no_grad():
         net.head.weight.mul_(20)  # answers that differ from point to point
@@ -87,6 +87,19 @@ def test_any_ply_gets_the_arrays_answer(model, tmp_path):
         assert saved["classes"].tolist() == list(CLASSES)
         assert np.asarray(Image.open(tmp_path / f"{i}-legend.png")).std() > 5
         assert f"{len(cloud.xyz):,} points" in told
+
+
+def test_heights_are_above_the_floor_of_the_whole_scan_however_it_is_cut(tiny_clip, tmp_path):
+    teacher = TeacherConfig(tiny_clip.vit.config, tiny_clip.vit.weights)
+    model = load_model(_save_run(tmp_path / "run", teacher, WIDTH, "colour+height"), "cpu")
+    rng = np.random.default_rng(3)
+    xyz = rng.uniform(0, [30, 4, 3], (20_000, 3)).astype(np.float32)
+    cloud = Cloud(xyz, rng.integers(0, 256, xyz.shape).astype(np.uint8))
+    predict_file(_write(tmp_path / "a.ply", cloud), model, tmp_path / "out.ply", pool="none")
+    whole = model.predict(cloud.xyz, cloud.rgb).label
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["label"], whole)
+    model.box_voxels = 15_000
+    assert (model.predict(cloud.xyz, cloud.rgb).label == whole).mean() > 0.999
 
 
 def test_each_set_of_a_mesh_or_cloud_has_one_class_unless_voxels_are_asked_for(model, tmp_path):

@@ -1,5 +1,7 @@
 """A LiDAR's sweep on the command line: `hicl predict`, `search`, `view`, and pictures of key frames."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,19 @@ def test_a_class_for_each_point_in_the_files_order(sweep, tmp_path):
     np.testing.assert_array_equal(vertex["x"], rows[:, 0])
     np.testing.assert_array_equal(vertex["red"], class_colors(CLASSES)[expected, 0])
     np.testing.assert_array_equal(np.load(tmp_path / "a.npz")["label"], expected)
+
+
+def test_a_network_of_heights_reads_sweeps_too(sweep, tmp_path):
+    path, rows = sweep
+    config = replace(SMALL, stream=replace(SMALL.stream, features="intensity+height"))
+    high = inference.Model(
+        network.build(config, 6, torch.device("cpu")).eval(), model().text, model().meta, config.stream
+    )
+    predict_file(path, high, tmp_path / "a.npy", pool="none")
+    xyz = np.nan_to_num(rows[:, :3])
+    valid = np.isfinite(rows[:, 0]) & ((np.abs(xyz[:, 0]) >= 1) | (np.abs(xyz[:, 1]) >= 1))
+    expected = high.predict(xyz[valid], rows[valid, 3].astype("u1")).label
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy")[valid], expected)
 
 
 def test_answers_of_sets(sweep, tmp_path):

@@ -7,6 +7,7 @@ on (seed, epoch, scene) and on nothing else.
 import numpy as np
 
 from hicl.train.config import StreamConfig
+from hicl.train.reading import point_features
 
 # Spacing of the elastic field's control points, metres: OpenScene's coarser of two (`dataset/feature_loader.py`).
 ELASTIC_SPACING = 0.8
@@ -41,15 +42,6 @@ def augment(
     if config.jitter > 0:
         features = jitter(features, config.jitter, colour_rng)
     return xyz, features
-
-
-def point_features(values: np.ndarray) -> np.ndarray:
-    """Colours [N, 3] or intensities [N], uint8, as [N, 3 or 1] float32 in -1..1.
-
-    So CLIP2Scene has colours (`pretrain/dataloader_scannet.py`); its intensities it takes as they are, 0 to 255. At 0 a
-    return that is weak would be no voxel at all to a convolution without bias.
-    """
-    return np.asarray(values, np.float32).reshape(len(values), -1) / np.float32(127.5) - np.float32(1)
 
 
 def elastic(xyz: np.ndarray, magnitude: float, rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,7 @@ The effective configuration is stored as `config.toml` with each result; a run c
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from hicl.config import check as config_check
 from hicl.config import read_toml, setting, updated
@@ -13,8 +13,22 @@ from hicl.errors import HiclError
 
 REFERENCE_EPOCHS = 120
 MOST_WIDTH = 8192  # of a layer
-# What a network may read of a point: an array of the cache, uint8, and its channels.
-FEATURES = {"colour": ("points/rgb", 3), "intensity": ("points/intensity", 1)}
+
+
+class Features(NamedTuple):
+    """What a network reads of a point: an array of the cache, uint8, its channels, and whether the height as well."""
+
+    array: str
+    channels: int
+    height: bool = False
+
+    @property
+    def width(self) -> int:
+        return self.channels + self.height
+
+
+FEATURES = {"colour": Features("points/rgb", 3), "intensity": Features("points/intensity", 1)}
+FEATURES |= {f"{name}+height": features._replace(height=True) for name, features in FEATURES.items()}
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,9 @@ class StreamConfig:
     """From scenes to batches."""
 
     voxel_size: float = setting(0.05, "Edge of a voxel", unit="metres", above=0)
-    features: str = setting("colour", "What the network reads of a point", choices=tuple(FEATURES))
+    features: str = setting(
+        "colour", "What the network reads of a point; height: above the floor", choices=tuple(FEATURES)
+    )
     colour: str = setting(
         "first", "Colour, or intensity, of a voxel: its first point's, or the mean of all its points",
         choices=("first", "mean"),
@@ -170,6 +186,9 @@ class RecipeConfig:
     average_epoch: float = setting(60.0, "Epoch from which on the moving average teaches, of 120", least=0)
     average_decay: float = setting(0.99, "What a step leaves of the moving average of the weights", least=0, below=1)
     memory: int = setting(0, "Scenes of earlier steps that the inter-scene head may attend to as well", least=0)
+    set_share: float = setting(
+        0.0, "Part of L_ce that is of whole sets, by the mean of their voxels' scores", least=0, below=1
+    )
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from hicl.progress import Progress
 from hicl.train import checkpoint, distributed, inference, network
 from hicl.train.augment import augment
 from hicl.train.config import FEATURES, Config, StreamConfig
-from hicl.train.kernels import grid_shape, label_histogram, voxel_features, voxelise
+from hicl.train.kernels import grid_shape, label_histogram, voxelise
 from hicl.train.network import Network
 from hicl.train.objectives.losses import pair_cross_entropy
+from hicl.train.reading import network_input
 from hicl.train.stream import epoch_order, split_fingerprint
 
 
@@ -150,8 +151,8 @@ def _order(n_scenes: int, batch: int, seed: int, steps: int) -> Iterator[list[in
 
 def _sample(cache: CacheReader, name: str, config: StreamConfig, seed: list[int]) -> tuple[np.ndarray, ...]:
     """Voxels [V, 3], their features [V, c] and how many of their points have each class [V, C], of one scene moved."""
-    scene, (read, _) = cache.scene(name), FEATURES[config.features]
-    xyz, values, label = (scene.read(array) for array in ("points/xyz", read, "points/label"))
+    scene, reads = cache.scene(name), FEATURES[config.features]
+    xyz, values, label = (scene.read(array) for array in ("points/xyz", reads.array, "points/label"))
     if scene.has("points/valid"):
         valid = scene.read("points/valid").astype(bool)
         xyz, values, label = xyz[valid], values[valid], label[valid]
@@ -163,4 +164,4 @@ def _sample(cache: CacheReader, name: str, config: StreamConfig, seed: list[int]
     histogram = label_histogram(
         one, np.zeros(1, np.int64), every, label, voxel_of_point, len(coords), len(cache.classes)
     )
-    return coords, voxel_features(features, representative, voxel_of_point, config.colour), histogram
+    return coords, network_input(moved, features, representative, voxel_of_point, config), histogram

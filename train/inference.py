@@ -16,12 +16,12 @@ from hicl.cache.reader import SceneReader
 from hicl.config import updated
 from hicl.errors import HiclError
 from hicl.train import checkpoint, network
-from hicl.train.augment import point_features
 from hicl.train.config import FEATURES, Config, StreamConfig, check
 from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxel_features, voxelise
 from hicl.train.layers import place_order
 from hicl.train.network import Network
 from hicl.train.pooling import set_means
+from hicl.train.reading import height_features, point_features
 
 # spconv numbers the cells of a grid by 32-bit integers on a CPU.
 _MOST_CELLS = 2**31
@@ -117,7 +117,7 @@ class Model:
         Raises:
             HiclError: the scene has nothing that the network could read.
         """
-        array, _ = FEATURES[self.stream.features]
+        array = FEATURES[self.stream.features].array
         if not scene.has(array):
             raise HiclError(f"{scene.path}: no {array}, which the model reads; take a model trained on such scenes")
         xyz, values, sets = scene.read("points/xyz"), scene.read(array), scene.read("sets/id")
@@ -153,14 +153,17 @@ class Model:
         return words
 
     def _voxels(self, xyz: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        _, channels = FEATURES[self.stream.features]
+        array, channels, height = FEATURES[self.stream.features]
         shape = [len(xyz), channels] if channels > 1 else [len(xyz)]
         if values.dtype != np.uint8 or list(values.shape) != shape or xyz.shape[1:] != (3,):
             found = f"{xyz.dtype} {list(xyz.shape)} and {values.dtype} {list(values.shape)}"
-            raise ValueError(f"expected float32 [N, 3] and of its {self.stream.features} uint8 {shape}, found {found}")
+            raise ValueError(f"expected float32 [N, 3] and its {array} uint8 {shape}, found {found}")
         coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
         read = voxel_features(values.reshape(-1, channels), representative, voxel_of_point, self.stream.colour)
-        return coords, point_features(read), voxel_of_point
+        read = point_features(read)
+        if height:
+            read = np.hstack([read, height_features(xyz[:, 2], representative)])
+        return coords, read, voxel_of_point
 
     def _answered(
         self, xyz: np.ndarray, values: np.ndarray, sets: np.ndarray | None, width: int

@@ -30,11 +30,11 @@ from hicl.train.kernels import (
     majority_labels,
     masked_labels,
     token_labels,
-    voxel_features,
     voxelise,
     warm_up,
 )
 from hicl.train.pooling import image_labels
+from hicl.train.reading import network_input
 from hicl.train.taught import Needs, Taught, joined, teach
 from hicl.train.tokens import sample_tokens
 
@@ -153,11 +153,11 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int, half: i
         needs = Needs()
     scene = _unchanged(cache, source, number)
     needs.assert_met(scene)
-    read, _ = FEATURES[config.features]
-    if not scene.has(read):
-        there = next(kind for kind, (array, _) in FEATURES.items() if scene.has(array))
-        raise HiclError(f"{source.cache}: scene {name} has no {read}; give --set stream.features={there}")
-    xyz, values, sets = (scene.read(array) for array in ("points/xyz", read, "sets/id"))
+    reads = FEATURES[config.features]
+    if not scene.has(reads.array):
+        there = next(kind for kind, (array, *_) in FEATURES.items() if scene.has(array))
+        raise HiclError(f"{source.cache}: scene {name} has no {reads.array}; give --set stream.features={there}")
+    xyz, values, sets = (scene.read(array) for array in ("points/xyz", reads.array, "sets/id"))
     indptr, point = np.zeros(1, np.int64), np.empty(0, np.int32)
     if needs.pairs:
         indptr, point = scene.read("pairs/indptr"), scene.read("pairs/point")
@@ -207,7 +207,7 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int, half: i
         "kept": kept,
         "voxel_of_point": voxel_of_point,
         "coords": coords,
-        "features": voxel_features(features, representative, voxel_of_point, config.colour),
+        "features": network_input(moved, features, representative, voxel_of_point, config),
         "histogram": histogram,
         "sets": sets[representative],
         "tokens": tokens,

@@ -192,9 +192,10 @@ def _cross_entropy(logits, target):
 
 
 @pytest.mark.parametrize("own_labels", [False, True])
-@pytest.mark.parametrize("balance", [0.0, 0.7])
-def test_labels_come_from_all_images_and_later_from_the_average_too(cache, own_labels, balance):
-    learner, source = _learner(cache, recipe__own_labels=own_labels, recipe__balance=balance, optim__lr=0.05)
+@pytest.mark.parametrize(("balance", "set_share"), [(0.0, 0.0), (0.7, 0.0), (0.7, 0.3)])
+def test_labels_come_from_all_images_and_later_from_the_average_too(cache, own_labels, balance, set_share):
+    parts = {"recipe__own_labels": own_labels, "recipe__balance": balance, "recipe__set_share": set_share}
+    learner, source = _learner(cache, **parts, optim__lr=0.05)
     for numbers in ([0, 1], [2, 3], [1, 2]):
         learner.step(stream.make_batch(cache, source, 0, numbers))
     for epoch in (0, 5):
@@ -216,8 +217,14 @@ def test_labels_come_from_all_images_and_later_from_the_average_too(cache, own_l
         if balance:
             share = 0.99 * learner.objective.frequency.share.numpy() + 0.01 * target.sum(axis=0) / target.sum()
             logits += balance * np.log(share)
+        pooled = np.empty_like(logits)
+        for number in range(2):
+            for k in np.unique(batch.sets.numpy()):
+                rows = np.flatnonzero((scene == number) & (batch.sets.numpy() == k))
+                pooled[rows] = logits[rows].mean(axis=0) if len(rows) else 0
         terms = learner.terms(batch)
-        assert np.isclose(terms["ce"].item(), _cross_entropy(logits, target), rtol=1e-4)
+        expected = (1 - set_share) * _cross_entropy(logits, target) + set_share * _cross_entropy(pooled, target)
+        assert np.isclose(terms["ce"].item(), expected, rtol=1e-4)
         if epoch == 5:
             tokens = batch.tokens.flatten().numpy()
             # The heads have just begun.

@@ -39,6 +39,11 @@ class Inputs:
     offset: torch.Tensor | None = None
 
     @property
+    def labels(self) -> torch.Tensor:
+        """[V, C]: what each voxel learns, times each class; `targets`, or else the batch's."""
+        return self.batch.histogram if self.targets is None else self.targets
+
+    @property
     def taught(self) -> Taught:
         """The teacher's features of an objective that asks for them."""
         assert self.batch.taught is not None

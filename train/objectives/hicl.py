@@ -45,14 +45,13 @@ class Hicl:
     def terms(self, inputs: Inputs) -> dict[str, Term]:
         f_Vd, text, batch = inputs.features, inputs.text, inputs.batch
         attention, feedback = self.active(batch.epoch)
-        labels = batch.histogram if inputs.targets is None else inputs.targets
-        terms = {"ce": pair_cross_entropy(_offset(f_Vd @ text.T, inputs), labels)}
+        terms = {"ce": pair_cross_entropy(offset(f_Vd @ text.T, inputs), inputs.labels)}
         if not attention:
             return terms
         tokens_BMd = f_Vd[batch.tokens]
         outputs = self._attend(tokens_BMd)
         for name, output_BMd in outputs.items():
-            logits = _offset(output_BMd.float().flatten(0, 1) @ text.T, inputs)
+            logits = offset(output_BMd.float().flatten(0, 1) @ text.T, inputs)
             if inputs.targets is None:
                 terms[name] = token_cross_entropy(logits, batch.token_label.flatten())
             else:
@@ -80,7 +79,8 @@ class Hicl:
         pass
 
 
-def _offset(logits: torch.Tensor, inputs: Inputs) -> torch.Tensor:
+def offset(logits: torch.Tensor, inputs: Inputs) -> torch.Tensor:
+    """Scores [n, C] as the labels are compared with them."""
     return logits if inputs.offset is None else logits + inputs.offset
 
 

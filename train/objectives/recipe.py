@@ -16,7 +16,8 @@ from hicl.train.batch import Batch
 from hicl.train.config import Config, scaled
 from hicl.train.distributed import Group
 from hicl.train.objectives import Inputs, Term
-from hicl.train.objectives.hicl import Hicl
+from hicl.train.objectives.hicl import Hicl, offset
+from hicl.train.objectives.losses import pair_cross_entropy
 from hicl.train.objectives.sets import match_divergence, pull_distance, set_means
 from hicl.train.pooling import DOUBT
 
@@ -52,10 +53,11 @@ class Recipe:
         elif config.spread:
             inputs = dataclasses.replace(inputs, targets=batch.said[set_of_voxel])
         if self.frequency is not None:
-            labels = batch.histogram.float() if inputs.targets is None else inputs.targets
-            found = self.frequency.updated(self.group.total(labels.sum(dim=0)))
+            found = self.frequency.updated(self.group.total(inputs.labels.float().sum(dim=0)))
             inputs = dataclasses.replace(inputs, offset=config.balance * found.log())
         terms = self.base.terms(inputs)
+        if config.set_share:
+            terms["ce"] = mixed(terms["ce"], set_cross_entropy(inputs, set_of_voxel, len(batch.said)), config.set_share)
         if taught is not None and config.pull_weight:
             terms["pull"] = pull_distance(inputs.features, taught, set_of_voxel)
         if taught is not None and config.match_weight:
@@ -84,6 +86,22 @@ class Recipe:
     def stepped(self) -> None:
         if self.average is not None:
             follow(self.average, self.net, self.config.average_decay)
+
+
+def set_cross_entropy(inputs: Inputs, set_of_voxel: torch.Tensor, n_sets: int) -> Term:
+    """L_ce with the mean of a set's scores in the place of each of its voxels' own, which is how answers are pooled.
+
+    set_of_voxel: int64 [V], below n_sets. Sum over labels, and their number, as of `pair_cross_entropy`.
+    """
+    logits_VC = offset(inputs.features @ inputs.text.T, inputs)
+    labels_VC = inputs.labels.to(logits_VC.dtype)
+    labels_SC = labels_VC.new_zeros(n_sets, labels_VC.shape[1]).index_add(0, set_of_voxel, labels_VC)
+    return pair_cross_entropy(set_means(logits_VC, set_of_voxel, n_sets), labels_SC)
+
+
+def mixed(own: Term, other: Term, share: float) -> Term:
+    """Two losses over the same labels as one, `share` of it the other."""
+    return (1 - share) * own[0] + share * other[0], own[1]
 
 
 def follow(average: nn.Module, net: nn.Module, decay: float) -> None:
