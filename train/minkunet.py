@@ -11,6 +11,7 @@ from torch import nn
 from hicl.train.layers import (
     SparseConvTensor,
     algorithm,
+    as_before,
     convolve_norm_relu,
     decode,
     in_order,
@@ -89,4 +90,4 @@ class MinkUNet(nn.Module):
                 x = block(convolve_norm_relu(down, bn, x))
             for up, bn, block in zip(self.up, self.up_bn, self.decoder, strict=True):
                 x = decode(up, bn, block, x, skips.pop())
-            return x.features if back is None else x.features[back]
+            return as_before(x.features, back)

@@ -18,6 +18,7 @@ from hicl.train.layers import (
     LEVELS,
     SparseConvTensor,
     algorithm,
+    as_before,
     convolve_norm_relu,
     decode,
     in_order,
@@ -93,4 +94,4 @@ class SPVCNN(nn.Module):
                     for up, bn, blocks in (ups.pop(0), ups.pop(0)):
                         x = decode(up, bn, blocks, x, skips.pop())
             read = torch.cat(z[1:], dim=1)
-            return read if back is None else read[back]
+            return as_before(read, back)
