@@ -54,10 +54,11 @@ def together(network: np.ndarray, images: np.ndarray, ensemble: Ensemble) -> np.
 
     "surer" takes, a point, the one whose best class is the more probable (OpenScene `run/evaluate.py`: the 2D feature
     or the 3D one, whichever scores higher); "average" their mean; "product" their product, up to a factor, as of two
-    who err independently: the images' are raised by `pooling.DOUBT`, so that they rule no class out.
+    who err independently: the images' are raised by `pooling.DOUBT`, so that they rule no class out, and enter by their
+    roots, since the pixels of a set err together and make them surer than they are right.
     """
     if ensemble == "product":
-        return (images + DOUBT) * network
+        return np.sqrt(images + DOUBT) * network
     if ensemble == "surer":
         return np.where(images.max(axis=1, keepdims=True) > network.max(axis=1, keepdims=True), images, network)
     # One that is 0 throughout adds nothing to the order of the classes.

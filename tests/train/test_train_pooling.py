@@ -83,11 +83,11 @@ def test_what_images_say_is_half_shares_and_half_the_spread_label():
 
 def test_the_surer_of_two_is_taken_or_their_mean():
     alone = np.float32([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.3, 0.7]])
-    images = np.float32([[0.3, 0.7], [0.45, 0.55], [0.2, 0.8], [0, 0]])
+    images = np.float32([[0.25, 0.75], [0.45, 0.55], [0.2, 0.8], [0, 0]])
     assert answers.together(alone, images, "surer").argmax(axis=1).tolist() == [1, 0, 0, 1]
     assert answers.together(alone, images, "average").argmax(axis=1).tolist() == [1, 0, 0, 1]
     assert answers.together(alone, images, "product").argmax(axis=1).tolist() == [1, 0, 0, 1]
-    alone[0] = [0.75, 0.25]  # surer than 0.7, and so in the mean
+    alone[0] = [0.8, 0.2]  # surer than 0.75, and so in the mean
     assert answers.together(alone, images, "surer").argmax(axis=1)[0] == 0
     images[1] = [0.41, 0.59]  # less sure than 0.6, and as far from the middle
     alone[1] = [0.6, 0.4]
@@ -121,7 +121,7 @@ def test_an_evaluation_counts_the_answers_that_the_definitions_give(cache, pool,
             if ensemble == "average":
                 own = own + shares
             elif ensemble == "product":
-                own = own * (shares + 0.02)
+                own = own * np.sqrt(shares + 0.02)
             elif ensemble == "surer" and shares.max() > own.max():
                 own = shares
             label.append(own.argmax())
