@@ -3,7 +3,7 @@
 The effective configuration is stored as `config.toml` with each result; a run can be repeated from that file.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,8 +27,9 @@ class Features(NamedTuple):
         return self.channels + self.height
 
 
+_HEIGHT = "+height"
 FEATURES = {"colour": Features("points/rgb", 3), "intensity": Features("points/intensity", 1)}
-FEATURES |= {f"{name}+height": features._replace(height=True) for name, features in FEATURES.items()}
+FEATURES |= {name + _HEIGHT: features._replace(height=True) for name, features in FEATURES.items()}
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,7 @@ class RecipeConfig:
     average_epoch: float = setting(60.0, "Epoch from which on the moving average teaches, of 120", least=0)
     average_decay: float = setting(0.99, "What a step leaves of the moving average of the weights", least=0, below=1)
     memory: int = setting(0, "Scenes of earlier steps that the inter-scene head may attend to as well", least=0)
+    height: bool = setting(True, "The network reads heights above the floor beside stream.features")
     set_share: float = setting(
         0.0, "Part of L_ce that is of whole sets, by the mean of their voxels' scores", least=0, below=1
     )
@@ -244,6 +246,14 @@ class Config:
     def name(self) -> str:
         """What a run is called by: V, or ppkt."""
         return self.experiment if self.objective == "hicl" else self.objective
+
+    @property
+    def reading(self) -> StreamConfig:
+        """`stream`, with what the experiment has its network read of a point."""
+        asked = self.objective == "hicl" and EXPERIMENTS[self.experiment].recipe and self.recipe.height
+        if not asked or FEATURES[self.stream.features].height:
+            return self.stream
+        return replace(self.stream, features=self.stream.features + _HEIGHT)
 
 
 PRESETS = {
@@ -313,6 +323,16 @@ def load(preset: str = "miniature", file: Path | None = None, overrides: dict[st
             nested = {part: nested}
         config = updated(config, nested, "--set")
     return check(config)
+
+
+def stored(base: Config, settings: Any, where: str) -> Config:
+    """The settings that a run noted; what it didn't know yet is as in `base`, but that VI had no heights to read.
+
+    Raises `HiclError`, naming where they stood.
+    """
+    if isinstance(settings, dict) and isinstance(settings.get("recipe"), dict):
+        settings = settings | {"recipe": {"height": False} | settings["recipe"]}
+    return updated(base, settings, where)
 
 
 def check(config: Config) -> Config:

@@ -120,7 +120,7 @@ def _train(
     net.train(not linear)  # the batch statistics of a linear probe stay
     with Progress("fine-tuning", steps, "step") as bar:
         for step, numbers in enumerate(_order(len(names), config.schedule.batch, seed, steps)):
-            arrays = [_sample(cache, names[i], config.stream, [seed, step, i]) for i in numbers]
+            arrays = [_sample(cache, names[i], config.reading, [seed, step, i]) for i in numbers]
             coords = np.concatenate([np.insert(sample[0], 0, i, axis=1) for i, sample in enumerate(arrays)])
             features, histogram = (np.concatenate([sample[k] for sample in arrays]) for k in (1, 2))
             at, seen, labels = (torch.from_numpy(array).to(text.device) for array in (coords, features, histogram))

@@ -13,10 +13,9 @@ import torch
 from scipy.spatial import cKDTree
 
 from hicl.cache.reader import SceneReader
-from hicl.config import updated
 from hicl.errors import HiclError
 from hicl.train import checkpoint, network
-from hicl.train.config import FEATURES, Config, StreamConfig, check
+from hicl.train.config import FEATURES, Config, StreamConfig, check, stored
 from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxel_features, voxelise
 from hicl.train.layers import place_order
 from hicl.train.network import Network
@@ -205,7 +204,7 @@ class Model:
 
 def settings_of(meta: dict) -> Config:
     """The settings that a model was trained with. Raises `HiclError`."""
-    return check(updated(Config(), meta["config"], "config"))
+    return check(stored(Config(), meta["config"], "config"))
 
 
 def nearest_of(xyz: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -278,4 +277,4 @@ def load(where: Path, device: torch.device | str = "cpu") -> Model:
     strangers = [name for name in tensors if not name.startswith("net.")]
     if strangers:
         raise HiclError(f"{run / 'model.safetensors'}: holds tensors of no network: {', '.join(strangers[:5])}")
-    return Model(net.eval(), text, meta, config.stream)
+    return Model(net.eval(), text, meta, config.reading)

@@ -13,11 +13,11 @@ import torch
 
 from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader
-from hicl.config import flat, shown, to_toml, updated
+from hicl.config import flat, shown, to_toml
 from hicl.errors import HiclError
 from hicl.files import locked, part_of
 from hicl.train import checkpoint, distributed, evaluate, inference, stream
-from hicl.train.config import FREE_ON_RESUME, Config, check
+from hicl.train.config import FREE_ON_RESUME, Config, check, stored
 from hicl.train.distributed import Group
 from hicl.train.learner import Learner
 from hicl.train.log import Log
@@ -44,7 +44,7 @@ def train(
     group = distributed.start(device)
     if config.threads and group.device.type == "cpu":
         torch.set_num_threads(config.threads)
-    source = stream.make_source(cache, kind(config).needs(config), config.heads, config.seed, config.stream)
+    source = stream.make_source(cache, kind(config).needs(config), config.heads, config.seed, config.reading)
     epochs = config.schedule.epochs
     steps = stream.plan(len(source.scenes), config.schedule.batch, config.seed, epochs, group.rank, group.world)
     identity = {
@@ -122,7 +122,7 @@ def _validate(learner: Learner, cache: CacheReader) -> float:
     if learner.group.leads:
         meta = {"classes": list(cache.classes)}
         net = learner.net.eval()
-        model = inference.Model(net, learner.text, meta, learner.config.stream)
+        model = inference.Model(net, learner.text, meta, learner.config.reading)
         miou = evaluate.evaluate(model, cache).miou
         net.train()
     learner.group.wait()
@@ -166,7 +166,7 @@ def _same_run(out: Path, state: dict, config: Config, identity: dict) -> None:
     for key, reason in reasons.items():
         if was[key] != now[key]:
             raise HiclError(f"{out}: can't be resumed: {reason} since it began; start anew with another --out")
-    old, new = flat(updated(config, state["config"], str(out / "state.json"))), flat(config)
+    old, new = flat(stored(config, state["config"], str(out / "state.json"))), flat(config)
     changed = [f"{k} was {shown(old[k])}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and old[k] != new[k]]
     if changed:
         raise HiclError(f"{out}: can't be resumed with other settings: {'; '.join(changed)}")

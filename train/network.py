@@ -19,7 +19,7 @@ def make(config: Config, out_channels: int, device_type: str = "cpu") -> Network
     """The network of a run, on the default device."""
     model = config.model
     kind = SPVCNN if model.network == "spvcnn" else MinkUNet
-    width = FEATURES[config.stream.features].width
+    width = FEATURES[config.reading.features].width
     return kind(width, out_channels, model.stem, model.planes, model.bn_momentum, device_type)
 
 
@@ -33,7 +33,7 @@ def build(config: Config, out_channels: int, device: torch.device) -> Network:
         layers.prepare_gpu()
     net = make(config, out_channels, device.type)
     *widths, size = _PUBLISHED[type(net)]
-    given = [FEATURES[config.stream.features].width, config.model.stem, config.model.planes]
+    given = [FEATURES[config.reading.features].width, config.model.stem, config.model.planes]
     if given == widths and trunk_parameters(net) != size:
         raise AssertionError(f"{type(net).__name__} has {size} parameters, not {trunk_parameters(net)}")
     return net.to(device)

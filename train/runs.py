@@ -8,12 +8,12 @@ from pathlib import Path
 
 from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader
-from hicl.config import flat, shown, updated
+from hicl.config import flat, shown
 from hicl.errors import HiclError
 from hicl.processes import pool
 from hicl.progress import Progress
 from hicl.train import checkpoint, stream
-from hicl.train.config import FREE_ON_RESUME, OBJECTIVES, Config
+from hicl.train.config import FREE_ON_RESUME, OBJECTIVES, Config, stored
 from hicl.train.log import read_log
 
 _LOOK_S = 2.0
@@ -102,7 +102,7 @@ def assert_same(task: Task) -> None:
         return
     cache = open_cache(task.cache)
     _, meta = checkpoint.load_model(task.run)
-    had = flat(updated(Config(), meta["config"], str(task.run / "model.json")))
+    had = flat(stored(Config(), meta["config"], str(task.run / "model.json")))
     new = flat(task.config)
     changed = [f"{k} was {shown(had[k])}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and had[k] != new[k]]
     if meta.get("text") != cache.fingerprint or meta.get("data") != stream.split_fingerprint(cache, "train"):

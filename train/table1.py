@@ -128,7 +128,7 @@ def _one(task: runs.Task) -> str:
 def _bytes_a_scene(task: runs.Task) -> float:
     """What an epoch of a run reads of the cache, a scene."""
     cache, config = open_cache(task.cache), task.config
-    source = stream.make_source(cache, kind(config).needs(config), config.heads, config.seed, config.stream)
+    source = stream.make_source(cache, kind(config).needs(config), config.heads, config.seed, config.reading)
     numbers = range(min(len(source.scenes), _SCENES_TO_WEIGH))
     for number in numbers:
         stream.make_batch(cache, source, 0, [number])

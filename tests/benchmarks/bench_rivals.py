@@ -33,7 +33,7 @@ def main() -> None:
     names = ["I", *(row.run for row in ROWS.values() if row.run not in ALONE), *OBJECTIVES]
     for name in dict.fromkeys(name for name in names if name != "hicl"):
         config = settings_of(base, name, 0)
-        source = stream.make_source(cache, kind(config).needs(config), config.heads, 0, config.stream)
+        source = stream.make_source(cache, kind(config).needs(config), config.heads, 0, config.reading)
         runs[name] = source, Learner(config, text, group)
     # The last epochs, in which all of a method's terms are on.
     plan = stream.plan(len(cache.scene_ids("train")), base.schedule.batch, 0, base.schedule.epochs)[-args.steps - 2 :]

@@ -80,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = make_cache(Path(folder) / "cache", train=args.rooms, val=0, **ROOMS[args.preset])
         cache = open_cache(path)
-        source = stream.make_source(cache, Needs("refined"), config.heads, 0, config.stream)
+        source = stream.make_source(cache, Needs("refined"), config.heads, 0, config.reading)
         warm_up()
         _bench_scene(cache, source, config)
         plan = [step for epoch in range(10_000) for step in _plan(source, config, epoch)][: steps + 3]

@@ -86,7 +86,7 @@ def agree(cache_path: Path, overrides: dict, device: torch.device) -> None:
     for network, change in NETWORKS.items():
         for name, tf32, bf16, most in ARITHMETICS:
             config = load("scannet", None, overrides | change | {"optim.bf16": bf16})
-            source = stream.make_source(cache, Needs("refined"), config.heads, 0, config.stream)
+            source = stream.make_source(cache, Needs("refined"), config.heads, 0, config.reading)
             batch = stream.make_batch(cache, source, 0, [0, 1])
             if name == ARITHMETICS[0][0]:
                 wanted, gradients = losses_and_gradients(learner_on(torch.device("cpu"), config, cache.text), batch)
@@ -111,7 +111,7 @@ def train(cache_path: Path, overrides: dict, device: torch.device, steps: int) -
     for network, change in NETWORKS.items():
         for name, tf32, bf16, _ in ARITHMETICS if gpu else ARITHMETICS[:1]:
             config = load("scannet", None, overrides | change | {"optim.bf16": bf16, "stream.workers": workers})
-            source = stream.make_source(cache, Needs("refined"), config.heads, 0, config.stream)
+            source = stream.make_source(cache, Needs("refined"), config.heads, 0, config.reading)
             plan = stream.plan(len(source.scenes), config.schedule.batch, 0, 10_000)[: steps + 3]
             learner = learner_on(device, config, cache.text)
             arithmetic(tf32)

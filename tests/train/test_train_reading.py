@@ -9,7 +9,7 @@ from synthetic_rooms import TINY, make_cache
 from hicl.cache.opening import open_cache
 from hicl.train import inference, loop
 from hicl.train.augment import augment
-from hicl.train.config import FEATURES, StreamConfig, load
+from hicl.train.config import FEATURES, Config, StreamConfig, load, stored
 from hicl.train.kernels import voxelise
 from hicl.train.reading import height_features, network_input
 
@@ -48,10 +48,29 @@ def test_the_height_joins_what_is_read_without_it_and_no_move_changes_it(colour)
     assert np.array_equal(both[:, 3:], height_features(xyz[:, 2], representative))
 
 
-@pytest.mark.parametrize("features", ["colour", "colour+height"])
-def test_a_trained_network_reads_of_a_scan_what_it_read_in_training(tmp_path, features):
+def test_experiment_six_reads_heights_and_others_what_they_are_told_to():
+    assert load("miniature", None, {"experiment": "VI"}).reading.features == "colour+height"
+    assert load("street", None, {"experiment": "VI"}).reading.features == "intensity+height"
+    assert load("miniature", None, {"experiment": "VI", "recipe.height": False}).reading.features == "colour"
+    assert load("miniature", None, {"experiment": "V"}).reading.features == "colour"
+    assert load("miniature", None, {"objective": "ppkt", "experiment": "VI"}).reading.features == "colour"
+    told = {"experiment": "VI", "stream.features": "colour+height"}
+    assert load("miniature", None, told).reading.features == "colour+height"
+
+
+def test_a_run_of_before_there_were_heights_is_read_as_it_was():
+    noted = dataclasses.asdict(load("miniature", None, {"experiment": "VI"}))
+    assert stored(Config(), noted, "here").reading.features == "colour+height"
+    del noted["recipe"]["height"]
+    assert stored(Config(), noted, "here").reading.features == "colour"
+
+
+@pytest.mark.parametrize(("experiment", "features"), [("V", "colour"), ("V", "colour+height"), ("VI", "colour+height")])
+def test_a_trained_network_reads_of_a_scan_what_it_read_in_training(tmp_path, experiment, features):
     cache = open_cache(make_cache(tmp_path / "cache", n_points=400, width=8))
-    settings = TINY | {"stream.features": features, "schedule.epochs": 1, "schedule.batch": 2}
+    settings = TINY | {"experiment": experiment, "schedule.epochs": 1, "schedule.batch": 2}
+    if experiment == "V":
+        settings["stream.features"] = features
     run = tmp_path / "run"
     loop.train(cache.path, load("miniature", None, settings), run)
     model = inference.load(run)

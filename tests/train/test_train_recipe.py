@@ -31,6 +31,7 @@ OFF = {
     "recipe.balance": 0.0,
     "recipe.pull_weight": 0.0,
     "recipe.match_weight": 0.0,
+    "recipe.height": False,
 }
 
 
@@ -164,7 +165,7 @@ def cache(tmp_path_factory):
 def _learner(cache, **changes):
     config = load("miniature", None, SETTINGS | {key.replace("__", "."): value for key, value in changes.items()})
     learner = Learner(config, torch.from_numpy(cache.text.copy()), distributed.start("cpu"))
-    source = stream.make_source(cache, Needs("refined", said=True), config.heads, 0, config.stream)
+    source = stream.make_source(cache, Needs("refined", said=True), config.heads, 0, config.reading)
     return learner, source
 
 
