@@ -58,7 +58,7 @@ EXPERIMENTS = {
         inter=True,
         feedback=True,
         recipe=True,
-        title="+ labels by images and network together (ours)",
+        title="+ labels by images and network together, and heights (ours)",
     ),
 }
 
