@@ -75,11 +75,11 @@ class Projector:
                 f" says, found {' x '.join(map(str, depth.shape))}; correct the intrinsics or leave this frame out"
             )
         to_camera = np.linalg.inv(pose)
-        frustum, *pinholes = _sight(depth_camera, color_camera)
+        frustum, of_depth, of_color = _sight(depth_camera, color_camera)
         depth = np.ascontiguousarray(depth, np.float32)
         size = color_camera.height, color_camera.width
-        gaps = float(max_gap), float(gap_growth)
-        return kernels.project(*self._blocks, *self._room, frustum, to_camera, depth, *pinholes, size, *gaps)
+        sight = frustum, to_camera, depth, of_depth, of_color
+        return kernels.project(*self._blocks, *self._room, *sight, size, float(max_gap), float(gap_growth))
 
 
 @functools.lru_cache(64)  # of captures whose every frame has its own
