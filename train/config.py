@@ -325,13 +325,16 @@ def load(preset: str = "miniature", file: Path | None = None, overrides: dict[st
     return check(config)
 
 
-def stored(base: Config, settings: Any, where: str) -> Config:
-    """The settings that a run noted; what it didn't know yet is as in `base`, but that VI had no heights to read.
+def stored(base: Config, settings: dict[str, Any], where: str) -> Config:
+    """The settings that a run noted, as a checkpoint holds them. What it didn't know yet is as in `base`; but runs of a
+    recipe from before there were heights read none. (Others ignore that setting, and are no other runs for it.)
 
     Raises `HiclError`, naming where they stood.
     """
-    if isinstance(settings, dict) and isinstance(settings.get("recipe"), dict):
-        settings = settings | {"recipe": {"height": False} | settings["recipe"]}
+    recipe = settings.get("recipe")
+    with_recipe = [name for name, experiment in EXPERIMENTS.items() if experiment.recipe]
+    if isinstance(recipe, dict) and settings.get("experiment") in with_recipe:
+        settings = settings | {"recipe": {"height": False} | recipe}
     return updated(base, settings, where)
 
 

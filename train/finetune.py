@@ -20,7 +20,7 @@ from hicl.progress import Progress
 from hicl.train import checkpoint, distributed, inference, network
 from hicl.train.augment import augment
 from hicl.train.config import FEATURES, Config, StreamConfig
-from hicl.train.kernels import grid_shape, label_histogram, voxelise
+from hicl.train.kernels import grid_shape, label_histogram, voxel_features, voxelise
 from hicl.train.network import Network
 from hicl.train.objectives.losses import pair_cross_entropy
 from hicl.train.reading import network_input
@@ -164,4 +164,5 @@ def _sample(cache: CacheReader, name: str, config: StreamConfig, seed: list[int]
     histogram = label_histogram(
         one, np.zeros(1, np.int64), every, label, voxel_of_point, len(coords), len(cache.classes)
     )
-    return coords, network_input(moved, features, representative, voxel_of_point, config), histogram
+    read = voxel_features(features, representative, voxel_of_point, config.colour)
+    return coords, network_input(read, moved, representative, config), histogram

@@ -20,7 +20,7 @@ from hicl.train.kernels import GRID_MULTIPLE, grid_shape, voxel_features, voxeli
 from hicl.train.layers import place_order
 from hicl.train.network import Network
 from hicl.train.pooling import set_means
-from hicl.train.reading import height_features, point_features
+from hicl.train.reading import network_input, point_features
 
 # spconv numbers the cells of a grid by 32-bit integers on a CPU.
 _MOST_CELLS = 2**31
@@ -152,17 +152,14 @@ class Model:
         return words
 
     def _voxels(self, xyz: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        array, channels, height = FEATURES[self.stream.features]
+        array, channels, _ = FEATURES[self.stream.features]
         shape = [len(xyz), channels] if channels > 1 else [len(xyz)]
         if values.dtype != np.uint8 or list(values.shape) != shape or xyz.shape[1:] != (3,):
             found = f"{xyz.dtype} {list(xyz.shape)} and {values.dtype} {list(values.shape)}"
             raise ValueError(f"expected float32 [N, 3] and its {array} uint8 {shape}, found {found}")
         coords, representative, voxel_of_point = voxelise(xyz, self.voxel_size)
         read = voxel_features(values.reshape(-1, channels), representative, voxel_of_point, self.stream.colour)
-        read = point_features(read)
-        if height:
-            read = np.hstack([read, height_features(xyz[:, 2], representative)])
-        return coords, read, voxel_of_point
+        return coords, network_input(point_features(read), xyz, representative, self.stream), voxel_of_point
 
     def _answered(
         self, xyz: np.ndarray, values: np.ndarray, sets: np.ndarray | None, width: int

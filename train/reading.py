@@ -3,7 +3,6 @@
 import numpy as np
 
 from hicl.train.config import FEATURES, StreamConfig
-from hicl.train.kernels import voxel_features
 
 # Of a scan's points lie below its floor: what mirrors and tracking leave there must not move it.
 _BELOW_FLOOR = 0.01
@@ -32,15 +31,13 @@ def height_features(z: np.ndarray, representative: np.ndarray) -> np.ndarray:
     return (np.clip(height, 0, _MOST) / _MIDDLE - 1).astype(np.float32)[:, None]
 
 
-def network_input(
-    xyz: np.ndarray, features: np.ndarray, representative: np.ndarray, voxel_of_point: np.ndarray, config: StreamConfig
-) -> np.ndarray:
+def network_input(read: np.ndarray, xyz: np.ndarray, representative: np.ndarray, config: StreamConfig) -> np.ndarray:
     """What a network reads of each voxel: float32 [V, c].
 
     Args:
-        xyz: [N, 3] and features: [N, 3 or 1] float32, of points as `augment` gives them. The rest: of `voxelise`.
+        read: [V, 3 or 1] float32, its colour or intensity. xyz: [N, 3] float32, the points. representative: of
+            `voxelise`.
     """
-    read = voxel_features(features, representative, voxel_of_point, config.colour)
-    if FEATURES[config.features].height:
-        read = np.hstack([read, height_features(xyz[:, 2], representative)])
-    return read
+    if not FEATURES[config.features].height:
+        return read
+    return np.hstack([read, height_features(xyz[:, 2], representative)])

@@ -30,6 +30,7 @@ from hicl.train.kernels import (
     majority_labels,
     masked_labels,
     token_labels,
+    voxel_features,
     voxelise,
     warm_up,
 )
@@ -194,6 +195,7 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int, half: i
             f"{source.cache}: scene {name} has no labelled pair, so nothing to learn from;"
             " preprocess it again, or take it out of the training split"
         )
+    read = voxel_features(features, representative, voxel_of_point, config.colour)
     tokens = sample_tokens(sets[representative], source.heads.tokens, token_rng)
     if source.heads.token_label == "set":
         token_label = token_labels(histogram, sets[representative], tokens)
@@ -207,7 +209,7 @@ def _sample(cache: CacheReader, source: Source, epoch: int, number: int, half: i
         "kept": kept,
         "voxel_of_point": voxel_of_point,
         "coords": coords,
-        "features": network_input(moved, features, representative, voxel_of_point, config),
+        "features": network_input(read, moved, representative, config),
         "histogram": histogram,
         "sets": sets[representative],
         "tokens": tokens,

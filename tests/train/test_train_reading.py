@@ -10,7 +10,7 @@ from hicl.cache.opening import open_cache
 from hicl.train import inference, loop
 from hicl.train.augment import augment
 from hicl.train.config import FEATURES, Config, StreamConfig, load, stored
-from hicl.train.kernels import voxelise
+from hicl.train.kernels import voxel_features, voxelise
 from hicl.train.reading import height_features, network_input
 
 HIGH = StreamConfig(voxel_size=0.1, features="colour+height")
@@ -40,9 +40,10 @@ def test_the_height_joins_what_is_read_without_it_and_no_move_changes_it(colour)
     high = dataclasses.replace(HIGH, colour=colour)
     moved, features = augment(xyz, rgb, high, rng)
     _, representative, voxel_of_point = voxelise(moved, 0.1)
-    arguments = moved, features, representative, voxel_of_point
+    arguments = voxel_features(features, representative, voxel_of_point, colour), moved, representative
     low = network_input(*arguments, dataclasses.replace(high, features="colour"))
     both = network_input(*arguments, high)
+    assert low is arguments[0]
     assert both.shape == (len(representative), 4) and both.dtype == np.float32
     assert np.array_equal(both[:, :3], low)
     assert np.array_equal(both[:, 3:], height_features(xyz[:, 2], representative))
@@ -63,6 +64,8 @@ def test_a_run_of_before_there_were_heights_is_read_as_it_was():
     assert stored(Config(), noted, "here").reading.features == "colour+height"
     del noted["recipe"]["height"]
     assert stored(Config(), noted, "here").reading.features == "colour"
+    noted["experiment"] = "V"  # which goes on, and whose table is taken up, as if nothing had been
+    assert stored(Config(), noted, "here") == load("miniature", None, {"experiment": "V"})
 
 
 @pytest.mark.parametrize(("experiment", "features"), [("V", "colour"), ("V", "colour+height"), ("VI", "colour+height")])
