@@ -12,10 +12,15 @@ from hicl.train.tiles import COLUMNS, outer_tile, product_tile
 F = TypeVar("F", bound=Callable[..., Any])
 
 _BYTES = 4  # of a float32
-_product_of_6 = product_tile(6)  # with 16 columns: as many sums as AVX2 has registers for
-# Sums of 8 rows take all 16 registers of AVX2, and some went through memory; AVX-512 has 32, twice as wide.
-_OUTER_ROWS = 8 if get_host_cpu_features().get("avx512f") else 4
-_outer_of_many, _outer_of_1 = outer_tile(_OUTER_ROWS), outer_tile(1)
+# AVX2 has registers for the sums of 6 rows and a tile, and fewer for those of a gradient, whose rows are loaded beside
+# them. AVX-512 has four times as many: there two tiles are taken at once, and a value that is loaded is used twice.
+_TILES, _OUTER_ROWS = (2, 8) if get_host_cpu_features().get("avx512f") else (1, 4)
+_product_of_6, _wide_product_of_6 = product_tile(6), product_tile(6, _TILES)
+_outer_of_1, _outer_of_many, _wide_outer_of_many = (
+    outer_tile(1),
+    outer_tile(_OUTER_ROWS),
+    outer_tile(_OUTER_ROWS, _TILES),
+)
 _PART = 512  # rows
 _IN_REACH = 6144  # floats that the rows of a tile's pairs may take, to stay in the first cache
 
@@ -39,11 +44,11 @@ def add_products(inputs, outputs, counts, x, weight, out, start, stop):
         x: [·, I] float32. weight: [K, T, I, 16] float32, by tiles. out: [·, 16 T] float32. All contiguous.
     """
     channels, x_bytes, out_bytes = x.shape[1], x.shape[1] * _BYTES, out.shape[1] * _BYTES
-    nowhere = np.empty(COLUMNS, np.float32)
+    nowhere = np.empty(_TILES * COLUMNS, np.float32)
     parts = len(out) // _PART + 1
     for part, k in np.ndindex(parts, len(counts)):
         begin, last = counts[k] * part // parts, counts[k] * (part + 1) // parts - 1
-        for tile in range(start, stop):
+        for tile in range(start, stop, _TILES):
             of_tile = weight.ctypes.data + (k * weight.shape[1] + tile) * channels * COLUMNS * _BYTES
             first_x, first_out = x.ctypes.data, out.ctypes.data + tile * COLUMNS * _BYTES
             for p in range(begin, last + 1, 6):
@@ -64,7 +69,10 @@ def add_products(inputs, outputs, counts, x, weight, out, start, stop):
                     first_out + outputs[k, e] * out_bytes if p + 4 <= last else nowhere.ctypes.data,
                     first_out + outputs[k, f] * out_bytes if p + 5 <= last else nowhere.ctypes.data,
                 )
-                _product_of_6(rows, channels, of_tile, sums)
+                if tile + _TILES <= stop:
+                    _wide_product_of_6(rows, channels, of_tile, sums)
+                else:
+                    _product_of_6(rows, channels, of_tile, sums)
 
 
 @kernel
@@ -74,20 +82,27 @@ def add_outer_products(inputs, outputs, counts, x, y, out, start, stop):
     channels, width = x.shape[1], y.shape[1]
     x_bytes, y_bytes = channels * _BYTES, width * _BYTES
     at_once = max(16, _IN_REACH // (channels + COLUMNS * (stop - start)))
-    for k in range(len(counts)):
-        for p in range(0, counts[k], at_once):
-            n, skipped = min(at_once, counts[k] - p), (k * inputs.shape[1] + p) * _BYTES
+    parts = len(y) // _PART + 1
+    for part, k in np.ndindex(parts, len(counts)):
+        begin, end = counts[k] * part // parts, counts[k] * (part + 1) // parts
+        for p in range(begin, end, at_once):
+            n, skipped = min(at_once, end - p), (k * inputs.shape[1] + p) * _BYTES
             x_rows, y_rows = inputs.ctypes.data + skipped, outputs.ctypes.data + skipped
-            for tile in range(start, stop):
+            for tile in range(start, stop, _TILES):
                 column = tile * COLUMNS * _BYTES
                 to, from_y = out.ctypes.data + k * channels * y_bytes + column, y.ctypes.data + column
                 whole = channels // _OUTER_ROWS * _OUTER_ROWS
                 for i in range(0, whole, _OUTER_ROWS):
-                    from_x = x.ctypes.data + i * _BYTES
-                    _outer_of_many(from_x, x_rows, x_bytes, from_y, y_rows, y_bytes, n, to + i * y_bytes, y_bytes)
+                    from_x, row = x.ctypes.data + i * _BYTES, to + i * y_bytes
+                    if tile + _TILES <= stop:
+                        _wide_outer_of_many(from_x, x_rows, x_bytes, from_y, y_rows, y_bytes, n, row, y_bytes)
+                    else:
+                        _outer_of_many(from_x, x_rows, x_bytes, from_y, y_rows, y_bytes, n, row, y_bytes)
                 for i in range(whole, channels):
                     from_x = x.ctypes.data + i * _BYTES
-                    _outer_of_1(from_x, x_rows, x_bytes, from_y, y_rows, y_bytes, n, to + i * y_bytes, y_bytes)
+                    for beside in range(0, min(_TILES, stop - tile) * COLUMNS * _BYTES, COLUMNS * _BYTES):
+                        row = to + i * y_bytes + beside
+                        _outer_of_1(from_x, x_rows, x_bytes, from_y + beside, y_rows, y_bytes, n, row, y_bytes)
 
 
 @kernel

@@ -18,10 +18,12 @@ _VECTOR = ir.VectorType(_FLOAT, COLUMNS)
 _BYTES = 4
 
 
-def product_tile(rows: int) -> Any:
-    """A function (x, channels, weight, out) for kernels: out[r] += x[r] @ weight for each of `rows` rows.
+def product_tile(rows: int, side_by_side: int = 1) -> Any:
+    """A function (x, channels, weight, out) for kernels: out[r] += x[r] @ weight for each of `rows` rows, in some tiles
+    side by side.
 
-    All are addresses of float32: x, out: tuples of `rows`, of [channels] and [COLUMNS]. weight: of [channels, COLUMNS].
+    All are addresses of float32: x, out: tuples of `rows`, of [channels] and [side_by_side · COLUMNS]. weight: of
+    [side_by_side, channels, COLUMNS].
     """
 
     @intrinsic
@@ -31,13 +33,15 @@ def product_tile(rows: int) -> Any:
         def generate(context, builder, __, arguments):
             x, channels, weight, out = arguments
             x, out = cgutils.unpack_tuple(builder, x), cgutils.unpack_tuple(builder, out)
+            tile_bytes = builder.mul(channels, _int(COLUMNS * _BYTES))
+            weights = [builder.add(weight, builder.mul(tile_bytes, _int(tile))) for tile in range(side_by_side)]
 
             def step(i, sums):
-                row = _load(builder, _at(builder, weight, i, COLUMNS * _BYTES), _VECTOR)
+                rows_of_weight = [_load(builder, _at(builder, each, i, COLUMNS * _BYTES), _VECTOR) for each in weights]
                 values = [_load(builder, _at(builder, each, i, _BYTES), _FLOAT) for each in x]
-                return [_add_product(builder, *pair, row) for pair in zip(sums, values, strict=True)]
+                return _add_products(builder, sums, values, rows_of_weight)
 
-            _accumulate(builder, channels, out, step)
+            _accumulate(builder, channels, _beside(builder, out, side_by_side), step)
             return context.get_dummy_value()
 
         return types.void(rows_of, types.int64, types.int64, rows_of), generate
@@ -45,9 +49,9 @@ def product_tile(rows: int) -> Any:
     return tile
 
 
-def outer_tile(rows: int) -> Any:
+def outer_tile(rows: int, side_by_side: int = 1) -> Any:
     """A function (x, x_rows, x_bytes, y, y_rows, y_bytes, n, out, out_bytes) for kernels: out[r, :] += Σ over p < n of
-    x[x_rows[p], r] y[y_rows[p], :], for `rows` values of r.
+    x[x_rows[p], r] y[y_rows[p], :], for `rows` values of r and the columns of some tiles side by side.
 
     All but n and the distances of rows in bytes are addresses: x, y, out of float32, x_rows, y_rows of int32 [n].
     """
@@ -62,13 +66,13 @@ def outer_tile(rows: int) -> Any:
                 return builder.add(first, builder.mul(builder.sext(number, _INT64), size))
 
             def step(p, sums):
-                from_y = _load(builder, row(y, y_rows, y_bytes, p), _VECTOR)
+                from_y = _beside(builder, [row(y, y_rows, y_bytes, p)], side_by_side)
                 from_x = row(x, x_rows, x_bytes, p)
                 values = [_load(builder, builder.add(from_x, _int(r * _BYTES)), _FLOAT) for r in range(rows)]
-                return [_add_product(builder, *pair, from_y) for pair in zip(sums, values, strict=True)]
+                return _add_products(builder, sums, values, [_load(builder, each, _VECTOR) for each in from_y])
 
             outs = [builder.add(out, builder.mul(out_bytes, _int(r))) for r in range(rows)]
-            _accumulate(builder, n, outs, step)
+            _accumulate(builder, n, _beside(builder, outs, side_by_side), step)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 9), generate
@@ -108,6 +112,17 @@ def _at(builder: Any, address: Any, i: Any, size: int) -> Any:
 
 def _load(builder: Any, address: Any, kind: Any) -> Any:
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=_BYTES)
+
+
+def _beside(builder: Any, addresses: list, side_by_side: int) -> list:
+    """Of each address, its tile's and those of the tiles to the right."""
+    return [builder.add(each, _int(tile * COLUMNS * _BYTES)) for each in addresses for tile in range(side_by_side)]
+
+
+def _add_products(builder: Any, totals: list, values: list, vectors: list) -> list:
+    """Totals, of each value those of all vectors, with each product of a value and a vector added."""
+    pairs = [(value, vector) for value in values for vector in vectors]
+    return [_add_product(builder, total, *pair) for total, pair in zip(totals, pairs, strict=True)]
 
 
 def _add_product(builder: Any, total: Any, value: Any, vector: Any) -> Any:
