@@ -30,7 +30,7 @@ class Projector:
         order = order if len(finite) == len(xyz) else finite[order]
         placed, box = kernels.blocks(xyz, order)
         self._blocks = order, placed, box
-        self._room = np.zeros((len(xyz) // 64 + 1) * 64, np.uint8), np.empty(len(xyz), np.uint32)
+        self._room = np.zeros((len(xyz) // 64 + 1) * 64, np.uint8), np.empty((len(xyz) // 64 + 1) * 64, np.uint32)
 
     def project(
         self,

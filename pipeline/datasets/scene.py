@@ -4,6 +4,7 @@ Conventions: metres; `pose` is camera to world with x right, y down, z forward; 
 coordinates, so a pinhole camera sees (x, y, z) at column fx·x/z + cx and row fy·y/z + cy.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -74,14 +75,15 @@ def checked_pose(pose: np.ndarray, where: str = "pose") -> np.ndarray:
     pose = np.asarray(pose, np.float64)
     if pose.shape != (4, 4):
         raise FrameError(f"{where}: pose has shape {pose.shape}, expected (4, 4)")
-    if not np.isfinite(pose).all():
-        raise FrameError(f"{where}: pose is not finite (the scanner lost track)")
-    (a, b, c, _), (d, e, f, _), (g, h, i, _), (x, y, z, w) = pose.tolist()
+    (a, b, c, t), (d, e, f, u), (g, h, i, v), (x, y, z, w) = pose.tolist()
     # Python's own numbers: for nine of them NumPy takes ten times as long.
     lengths = max(abs(a * a + d * d + g * g - 1), abs(b * b + e * e + h * h - 1), abs(c * c + f * f + i * i - 1))
     angles = max(abs(a * b + d * e + g * h), abs(a * c + d * f + g * i), abs(b * c + e * f + h * i))
     handed = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) > 0
-    if not (lengths <= 0.1 and angles <= 0.1 and handed) or max(abs(x), abs(y), abs(z), abs(w - 1)) > 1e-3:
+    last = max(abs(x), abs(y), abs(z), abs(w - 1))
+    if not (lengths <= 0.1 and angles <= 0.1 and handed and last <= 1e-3 and math.isfinite(t + u + v + x + y + z + w)):
+        if not np.isfinite(pose).all():
+            raise FrameError(f"{where}: pose is not finite (the scanner lost track)")
         raise FrameError(f"{where}: pose is not a rigid motion, camera to world")
     return pose
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from hicl.pipeline.kernels import kernel, lowest_bit, set_bits
-from hicl.pipeline.kernels.vectors import marked
+from hicl.pipeline.kernels.vectors import AVX512, LANES, list_marked, marked
 
 BLOCK = 64  # points a block: enough to fill vectors, few enough to be near each other
 
@@ -105,10 +105,10 @@ def _outside(box, planes):
 
 @kernel
 def project(order, placed, box, seen, at, frustum, to_camera, depth, depth_camera, color_camera, size, max_gap, growth):
-    """order i4 [M]; placed, box of `blocks`; seen u1 [64 W], 64 W >= N, all 0 and left so; at u4 [N]: room, left with
-    anything in it; frustum f8 [S, 4]: planes that enclose what the cameras can see, in their frame, the first but for
-    the farthest depth; to_camera f8 [4, 4]; cameras f8 [4] = fx fy
-    cx cy; size: (height, width) of the colour image. Returns point i4 [P], ascending, and pixel u2 [P, 2].
+    """order i4 [M]; placed, box of `blocks`; seen u1 [64 W], 64 W >= N, all 0 and left so; at u4 [64 W]: room, left
+    with anything in it; frustum f8 [S, 4]: planes that enclose what the cameras can see, in their frame, the first but
+    for the farthest depth; to_camera f8 [4, 4]; cameras f8 [4] = fx fy cx cy; size: (height, width) of the colour
+    image. Returns point i4 [P], ascending, and pixel u2 [P, 2].
 
     A point may lie max_gap from the measured depth, or growth · depth² where that is more.
 
@@ -175,7 +175,7 @@ def project(order, placed, box, seen, at, frustum, to_camera, depth, depth_camer
 
 
 @kernel
-def _listed(seen, at, count):
+def _listed_one_by_one(seen, at, count):
     """The `count` points that are marked in seen u1 [64 W], ascending, and their pixels; the marks are wiped."""
     point, pixel, eights = np.empty(count, np.int32), np.empty(count, np.uint32), seen.view(np.uint64)
     m = np.uint64(0)
@@ -191,3 +191,24 @@ def _listed(seen, at, count):
             m += np.uint64(1)
             word &= word - np.uint64(1)
     return point, pixel.view(np.uint16).reshape(count, 2)
+
+
+@kernel
+def _listed_by_lanes(seen, at, count):
+    """What `_listed_one_by_one` gives; at u4 [64 W]. On a processor with AVX512 in half the time."""
+    point, pixel = np.empty(count + LANES, np.int32), np.empty(count + LANES, np.uint32)
+    eights, m = seen.view(np.uint64), np.int64(0)
+    for begin in range(0, len(seen), 64):
+        word = marked(seen, begin)
+        if not word:
+            continue
+        for i in range(8):
+            eights[begin // 8 + i] = 0
+        for first in range(begin, begin + 64, LANES):
+            list_marked(word, first, at, point, pixel, m)
+            m += set_bits(word & np.uint64((1 << LANES) - 1))
+            word >>= np.uint64(LANES)
+    return point[:count], pixel[:count].view(np.uint16).reshape(count, 2)
+
+
+_listed = _listed_by_lanes if AVX512 else _listed_one_by_one

@@ -6,11 +6,13 @@ Numba's loops don't become these: what a comparison says of each number is there
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES, EIGHT = 16, 8
+AVX512 = bool(get_host_cpu_features().get("avx512f"))
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 
 
@@ -82,6 +84,30 @@ def lesser(_: Any, values: Any, count: Any, at: Any, found: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(values, types.int64, types.int64, found), generate
+
+
+@intrinsic
+def list_marked(_: Any, marks: Any, first: Any, values: Any, point: Any, pixel: Any, m: Any) -> Any:
+    """Writes the places from `first` on whose bits are set in the lowest LANES of u8 `marks`, and their values u4, side
+    by side into point i4 and pixel u4 [m:m + LANES], of which what is too much gets anything. Needs AVX512."""
+
+    def generate(context, builder, signature, arguments):
+        marks, first, values, point, pixel, m = arguments
+        _, _, of_values, of_point, of_pixel, _ = signature.args
+        vector, mask = ir.VectorType(_INT32, LANES), ir.VectorType(ir.IntType(1), LANES)
+        marks = builder.bitcast(builder.trunc(marks, ir.IntType(LANES)), mask)
+        compress = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector, vector, mask]), "llvm.x86.avx512.mask.compress.v16i32"
+        )
+        from_first = _spread(builder, builder.trunc(first, _INT32), LANES)
+        places = builder.add(from_first, ir.Constant(vector, list(range(LANES))))
+        listed = _load(context, builder, of_values, values, first, vector)
+        for kind, to, found in ((of_point, point, places), (of_pixel, pixel, listed)):
+            found = builder.call(compress, [found, ir.Constant(vector, None), marks])
+            builder.store(found, _pointer(context, builder, kind, to, m, vector), align=4)
+        return context.get_dummy_value()
+
+    return types.void(marks, types.int64, values, point, pixel, types.int64), generate
 
 
 @intrinsic

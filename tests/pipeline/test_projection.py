@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from hicl.errors import FrameError
 from hicl.pipeline.datasets.scene import Camera
+from hicl.pipeline.kernels import project as kernels
+from hicl.pipeline.kernels.vectors import AVX512
 from hicl.pipeline.projection import Projector
 
 DEPTH = Camera(fx=100, fy=110, cx=31.5, cy=23.5, height=48, width=64)
@@ -213,3 +215,20 @@ def test_blocks_at_the_border_of_what_is_seen_are_looked_at_however_far_the_scen
     expected_point, expected_pixel = reference.project(xyz, *view)
     assert np.array_equal(point, expected_point) and np.array_equal(pixel, expected_pixel)
     assert 64 * 30 < len(point) < 64 * 270
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 300), st.sampled_from([0.0, 0.02, 0.5, 1.0]), st.integers(0, 2**32 - 1))
+def test_marked_points_are_listed_in_order_by_either_way(n, share, seed):
+    rng = np.random.default_rng(seed)
+    room = (n // 64 + 1) * 64
+    marks, at = (rng.random(room) < share).astype(np.uint8), rng.integers(0, 2**32, room, np.uint32)
+    marks[n:] = 0
+    wanted = np.flatnonzero(marks)
+    ways = [kernels._listed_one_by_one] + [kernels._listed_by_lanes] * AVX512
+    for way in ways:
+        seen = marks.copy()
+        point, pixel = way(seen, at, len(wanted))
+        assert point.dtype == np.int32 and point.tolist() == wanted.tolist()
+        assert pixel.dtype == np.uint16 and np.array_equal(pixel, at[wanted].view(np.uint16).reshape(-1, 2))
+        assert not seen.any()
