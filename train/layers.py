@@ -50,8 +50,8 @@ def subm(inputs: int, outputs: int, level: int, algo: ConvAlgo | None) -> spconv
 
 
 def place_order(coords: np.ndarray) -> np.ndarray:
-    """The rows of voxels [V, 3 or 4] int32 in the order of their places, [V] int64."""
-    return np.lexsort(coords.T[::-1])
+    """The rows of voxels [V, 3 or 4] int32 ≥ 0, each once, in the order of their places: [V] int64."""
+    return sparse.places(coords, coords.max(axis=0, initial=0) + 1).argsort()
 
 
 def in_order(coords: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
@@ -61,10 +61,13 @@ def in_order(coords: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor
     """
     if coords.device.type != "cpu":
         return coords, features, None
-    order = torch.from_numpy(place_order(coords.numpy()))
+    order = place_order(coords.numpy())
     if (order[1:] > order[:-1]).all():
         return coords, features, None
-    return coords[order], features[order], order.argsort()
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    rows = torch.from_numpy(order)
+    return coords[rows], features[rows], torch.from_numpy(back)
 
 
 def as_before(features: torch.Tensor, back: torch.Tensor | None) -> torch.Tensor:

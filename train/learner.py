@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from hicl.devices import multiply_by_onednn
 from hicl.errors import HiclError
-from hicl.processes import keep_freed_memory
+from hicl.processes import keep_freed_memory, leave_imports_uncollected
 from hicl.train import checkpoint, network
 from hicl.train.batch import Batch
 from hicl.train.config import Config
@@ -27,6 +28,8 @@ class Learner:
         self.config, self.group = config, group
         if group.device.type == "cpu":
             keep_freed_memory()  # a step makes the same arrays as the one before
+            multiply_by_onednn()
+        leave_imports_uncollected()
         self.text = text.to(group.device)
         width = text.shape[1]
         # A seed of its own for each module: the network starts equal in all experiments.
@@ -53,7 +56,7 @@ class Learner:
             self.adamw = torch.optim.AdamW(
                 [p for _, p in heads], lr=optim.head_lr, weight_decay=optim.head_weight_decay, fused=fused
             )
-        self.wrapped = group.wrap(net)
+        self.wrapped = group.wrap(network.Trunk(net))
 
     def set_rates(self, epoch: int) -> tuple[float, float]:
         """One cosine over all epochs for both optimisers, stepped by epoch, down to 0 (METHOD 7.2 row 17)."""
@@ -70,8 +73,9 @@ class Learner:
         Each is this process' sum over the number of points of all processes, times the number of processes: their
         average over processes, which is how DistributedDataParallel averages gradients, is the loss of the whole batch.
         """
-        f_Vd = self.wrapped(batch.coords, batch.features, len(batch.scenes), batch.grid)
-        return {name: self._mean(*term) for name, term in self.objective.terms(Inputs(f_Vd, self.text, batch)).items()}
+        hidden = self.wrapped(batch.coords, batch.features, len(batch.scenes), batch.grid)
+        terms = self.objective.terms(Inputs(hidden, self.net.head, self.text, batch))
+        return {name: self._mean(*term) for name, term in terms.items()}
 
     def _mean(self, total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         return total * (self.group.world / self.group.total(count).clamp(min=1))

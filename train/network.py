@@ -15,6 +15,18 @@ _PUBLISHED = {
 }
 
 
+class Trunk(nn.Module):
+    """A network up to what its head reads. It has the head's parameters all the same, so that processes that share a
+    step average the gradients of all."""
+
+    def __init__(self, net: Network):
+        super().__init__()
+        self.net = net
+
+    def forward(self, coords: torch.Tensor, features: torch.Tensor, batch_size: int, grid: list[int]) -> torch.Tensor:
+        return self.net.trunk(coords, features, batch_size, grid)
+
+
 def make(config: Config, out_channels: int, device_type: str = "cpu") -> Network:
     """The network of a run, on the default device."""
     model = config.model

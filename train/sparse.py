@@ -76,10 +76,17 @@ def halved_pairs(coords: np.ndarray) -> tuple[Pairs, np.ndarray]:
 
 def _sorted_keys(cells: np.ndarray, extent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A number [V] int64 for each cell [V, 4] below an extent [4], ascending, and the row int32 of each."""
-    _, width, depth, height = (int(length) for length in extent)
-    keys = ((cells[:, 0] * np.int64(width) + cells[:, 1]) * depth + cells[:, 2]) * height + cells[:, 3]
+    keys = places(cells, extent)
     order = keys.argsort(kind="stable")
     return keys[order], order.astype(np.int32)
+
+
+def places(cells: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """A number [V] int64 for each cell [V, D] below an extent [D], ascending by its first column, then its second, …"""
+    place = np.zeros(len(cells), np.int64)
+    for column, length in zip(cells.T, extent.tolist(), strict=True):
+        place = place * length + column
+    return place
 
 
 def convolve(x: torch.Tensor, weight: torch.Tensor, pairs: Pairs) -> torch.Tensor:

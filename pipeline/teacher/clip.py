@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hicl.devices import computes_bf16
+from hicl.devices import computes_bf16, multiply_by_onednn
 from hicl.errors import HiclError
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.teacher import readouts, towers
@@ -53,6 +53,8 @@ class Teacher:
 
     def __init__(self, config: TeacherConfig, device: str = "cpu", bf16: bool | None = None, batch: int | None = None):
         self.device = torch.device(device)
+        if self.device.type == "cpu":
+            multiply_by_onednn()
         self._bf16 = bf16 if bf16 is not None else computes_bf16(self.device.type)
         self.batch = batch or (_GPU_BATCH if self.device.type == "cuda" else None)
         model, name, preprocessing = build(config)

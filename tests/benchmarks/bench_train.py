@@ -9,6 +9,8 @@ that was reached here, and the lines above what holds it back.
 """
 
 import argparse
+import contextlib
+import gc
 import json
 import os
 import platform
@@ -17,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -29,6 +32,7 @@ from hicl.train import distributed, layers, minkunet, stream
 from hicl.train.config import load
 from hicl.train.kernels import label_histogram, voxelise, warm_up
 from hicl.train.learner import Learner
+from hicl.train.objectives import Inputs, correlation
 from hicl.train.taught import Needs
 
 TARGET = 80  # scenes/s
@@ -36,6 +40,20 @@ TARGET = 80  # scenes/s
 ROOMS = {
     "scannet": dict(n_points=150_000, n_views=30, size=4.5, boxes=14, width=512),
     "miniature": dict(n_points=26_000, n_views=24, size=4.0, boxes=12, width=32),
+}
+
+# What a step did before, by the attribute that does it now: spconv's Native algorithm on voxels as they come; the
+# features of all voxels, from which scores and tokens were taken; PyTorch's own attention. Beside these, `_compare`
+# leaves the optimisers' steps and the library for matrix products to PyTorch, and has the collector walk through what
+# imports left.
+CONVOLUTIONS = {
+    (layers, "convolve"): lambda layer, x: layer(x),
+    (minkunet, "in_order"): lambda *x: (*x, None),
+}
+REST = {
+    (Inputs, "scores"): property(lambda inputs: inputs.features @ inputs.text.T),
+    (Inputs, "features_of"): lambda inputs, rows: inputs.features[rows],
+    (correlation, "attend"): torch.nn.functional.scaled_dot_product_attention,
 }
 
 
@@ -113,31 +131,27 @@ def _bench_scene(cache, source, config) -> None:
 
 
 def _compare(learner, batch, steps) -> None:
-    """The same batch by our kernels and as it was done before them, in turn, from the same weights.
-
-    Before: spconv's Native algorithm on voxels as they come, and the optimisers' steps that PyTorch chooses by itself.
-    """
+    """The same batch as we compute it and as it was done before, in turn, from the same weights."""
     begin = {name: tensor.clone() for name, tensor in learner.modules["net"].state_dict().items()}
-    ours = layers.convolve, minkunet.in_order
-    ways = {
-        "ours": (ours, True),
-        "our convolutions alone": (ours, None),
-        "before": ((lambda layer, x: layer(x), lambda *x: (*x, None)), None),
-    }
+    ways = {"ours": {}, "our convolutions alone": REST, "before": CONVOLUTIONS | REST}
+    chosen = torch.get_float32_matmul_precision()
     times, losses = {name: [] for name in ways}, {}
     for _ in range(steps):
-        for name, (functions, fused) in ways.items():
-            layers.convolve, minkunet.in_order = functions
-            for optimiser in (learner.sgd, learner.adamw):
-                for group in optimiser.param_groups:
-                    group["fused"] = fused
-            for _ in range(2):  # the first finds memory and caches as another way left them, and isn't counted
-                learner.modules["net"].load_state_dict(begin)
-                start = time.process_time()
-                losses.setdefault(name, learner.step(batch))
-                took = time.process_time() - start
-            times[name].append(took)
-    layers.convolve, minkunet.in_order = ours
+        for name, former in ways.items():
+            with contextlib.ExitStack() as stack:
+                for (owner, attribute), value in former.items():
+                    stack.enter_context(mock.patch.object(owner, attribute, value))
+                for optimiser in (learner.sgd, learner.adamw):
+                    for group in optimiser.param_groups:
+                        group["fused"] = None if former else True
+                torch.set_float32_matmul_precision("highest" if former else chosen)
+                gc.unfreeze() if former else gc.freeze()
+                for _ in range(2):  # the first finds memory and caches as another way left them, and isn't counted
+                    learner.modules["net"].load_state_dict(begin)
+                    start = time.process_time()
+                    losses.setdefault(name, learner.step(batch))
+                    took = time.process_time() - start
+                times[name].append(took)
     first = [each["ce"] for each in losses.values()]
     if np.ptp(first) > 1e-5 * abs(first[0]):
         raise SystemExit(f"the ways disagree in the first step's L_ce: {first}")

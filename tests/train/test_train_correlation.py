@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hicl.errors import HiclError
 from hicl.train.config import HeadConfig, LossConfig
+from hicl.train.objectives import correlation
 from hicl.train.objectives.correlation import CorrelationHead, PlainBlock, across_scenes, within_scenes
 from hicl.train.objectives.losses import feedback_divergence, token_cross_entropy
 from hicl.train.tokens import sample_tokens
@@ -112,6 +113,25 @@ def test_the_size_of_the_papers_heads():
     head = CorrelationHead(512, HeadConfig())
     assert sum(p.numel() for p in head.parameters()) == 9_457_152  # 9.46 M (METHOD 7.2 row 1)
     assert not any(isinstance(m, torch.nn.LayerNorm) for m in list(head)[-1:])
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_attention_written_out_equals_pytorchs_in_values_and_gradients(fits, monkeypatch):
+    monkeypatch.setattr(correlation, "multiply_by_onednn", lambda: True)
+    monkeypatch.setattr(correlation, "_WEIGHTS_AT_ONCE", 2 * 4 * 7 * 11 - (not fits))
+    called = []
+    ours = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *x: called.append(1) or ours(*x))
+    torch.manual_seed(0)
+    shapes = (2, 4, 7, 16), (2, 4, 11, 16), (2, 4, 11, 16)
+    given = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    gradient, results = torch.randn(2, 4, 7, 16), []
+    for attend in (correlation.attend, ours):
+        found = attend(*given)
+        results.append((found, *torch.autograd.grad(found, given, gradient)))
+    assert len(called) == (not fits)
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_width_that_the_attention_heads_do_not_divide_is_refused():

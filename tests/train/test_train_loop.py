@@ -281,7 +281,7 @@ def test_out_of_memory_says_what_to_lower(cache, tmp_path, monkeypatch):
     def full(*_):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(minkunet.MinkUNet, "forward", full)
+    monkeypatch.setattr(minkunet.MinkUNet, "trunk", full)
     with pytest.raises(HiclError, match="lower schedule.batch"):
         loop.train(cache, _config("I"), tmp_path / "I")
 

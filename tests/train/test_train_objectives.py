@@ -12,6 +12,7 @@ from hicl.train.config import OBJECTIVES, load
 from hicl.train.kernels import masked_labels
 from hicl.train.learner import Learner
 from hicl.train.log import read_log
+from hicl.train.objectives import Inputs
 from hicl.train.objectives.chen import Adapter, consistency
 from hicl.train.objectives.clip2scene import grid_distance
 from hicl.train.objectives.concepts import CONCEPTS, CrossAttention, alignment
@@ -60,6 +61,24 @@ def test_what_does_not_go_together_is_said(cache, tmp_path):
         hicl("train", "--cache", cache, "--objective", "ppkt", "--exp", "V")
     with pytest.raises(HiclError, match="objective ppk: unknown; known are hicl, "):
         hicl("train", "--cache", cache, "--objective", "ppk")
+
+
+def test_scores_and_some_voxels_features_are_those_of_all_features():
+    torch.manual_seed(0)
+    head, text, rows = torch.nn.Linear(6, 9), torch.randn(4, 9), torch.tensor([[3, 0, 3], [7, 1, 2]])
+    hidden = torch.randn(8, 6, requires_grad=True)
+    inputs, learnt = Inputs(hidden, head, text, batch=None), (hidden, *head.parameters())
+    to_scores, to_tokens = torch.randn(8, 4), torch.randn(2, 3, 9)
+    found = inputs.scores, inputs.features_of(rows)
+    features = head(hidden)
+    wanted = features @ text.T, features[rows]
+    for ours, theirs, gradient in zip(found, wanted, (to_scores, to_tokens), strict=True):
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(
+            torch.autograd.grad(ours, learnt, gradient, retain_graph=True),
+            torch.autograd.grad(theirs, learnt, gradient, retain_graph=True),
+        )
+    torch.testing.assert_close(inputs.features, features)
 
 
 def test_info_nce_is_its_formula():

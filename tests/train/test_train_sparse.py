@@ -19,6 +19,14 @@ CLOUDS = {
 }
 
 
+@pytest.mark.parametrize("columns", [3, 4])
+def test_voxels_are_ordered_by_their_columns(columns):
+    cells = np.random.default_rng(0).integers(0, [3, 9, 1_000_000, 2][:columns], (500, columns)).astype(np.int32)
+    cells = np.random.default_rng(1).permutation(np.unique(cells, axis=0))
+    assert cells[layers.place_order(cells)].tolist() == sorted(cells.tolist())
+    assert layers.place_order(cells[:0]).tolist() == []
+
+
 def _close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
     return (ours - theirs).abs().max() <= 1e-5 * max(theirs.abs().max(), 1e-6)
 

@@ -5,6 +5,7 @@ The file has two functions: `needs` says what of a scene the objective learns fr
 of a step, and how they are weighed against each other.
 """
 
+import functools
 import importlib
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,18 +26,35 @@ Term = tuple[torch.Tensor, torch.Tensor]
 class Inputs:
     """What a step offers an objective. V voxels, d channels, C classes.
 
-    features: [V, d], what the network makes of each voxel; a pair's feature is its voxel's. text: [C, d], the classes'
+    hidden: [V, h], what the network's head reads of each voxel. head: that linear map, to d. text: [C, d], the classes'
     embedding. batch: the labels of the pairs (`histogram`), the voxels' `sets`, their scenes (`coords[:, 0]`), the
     tokens drawn from the sets and their labels; where `Needs.rows` says so, the teacher's features.
     targets: [V, C], the probability of each class for each voxel, a row of 0 for none, in the place of those labels.
     offset: [C], added to the scores that the labels are compared with.
     """
 
-    features: torch.Tensor
+    hidden: torch.Tensor
+    head: nn.Linear
     text: torch.Tensor
     batch: Batch
     targets: torch.Tensor | None = None
     offset: torch.Tensor | None = None
+
+    @functools.cached_property
+    def features(self) -> torch.Tensor:
+        """[V, d]: what the network makes of each voxel; a pair's feature is its voxel's."""
+        return self.head(self.hidden)
+
+    @functools.cached_property
+    def scores(self) -> torch.Tensor:
+        """[V, C]: each voxel's feature times each class's text. They are linear in what the head reads, so that the
+        features of all voxels and their gradients, wider by far, needn't be made."""
+        return self.hidden @ (self.text @ self.head.weight).T + self.text @ self.head.bias
+
+    def features_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """[..., d]: the features of some voxels alone. rows: int64 [...]."""
+        # With gradient `index_select` takes a quarter of the time of indexing.
+        return self.head(self.hidden.index_select(0, rows.flatten())).unflatten(0, rows.shape)
 
     @property
     def labels(self) -> torch.Tensor:

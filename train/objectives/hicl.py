@@ -43,12 +43,12 @@ class Hicl:
         return attention, self.experiment.feedback and epoch >= self.feedback_epoch
 
     def terms(self, inputs: Inputs) -> dict[str, Term]:
-        f_Vd, text, batch = inputs.features, inputs.text, inputs.batch
+        text, batch = inputs.text, inputs.batch
         attention, feedback = self.active(batch.epoch)
-        terms = {"ce": pair_cross_entropy(offset(f_Vd @ text.T, inputs), inputs.labels)}
+        terms = {"ce": pair_cross_entropy(offset(inputs.scores, inputs), inputs.labels)}
         if not attention:
             return terms
-        tokens_BMd = f_Vd[batch.tokens]
+        tokens_BMd = inputs.features_of(batch.tokens)
         outputs = self._attend(tokens_BMd)
         for name, output_BMd in outputs.items():
             logits = offset(output_BMd.float().flatten(0, 1) @ text.T, inputs)

@@ -93,7 +93,7 @@ def set_cross_entropy(inputs: Inputs, set_of_voxel: torch.Tensor, n_sets: int) -
 
     set_of_voxel: int64 [V], below n_sets. Sum over labels, and their number, as of `pair_cross_entropy`.
     """
-    logits_VC = offset(inputs.features @ inputs.text.T, inputs)
+    logits_VC = offset(inputs.scores, inputs)
     labels_VC = inputs.labels.to(logits_VC.dtype)
     labels_SC = labels_VC.new_zeros(n_sets, labels_VC.shape[1]).index_add(0, set_of_voxel, labels_VC)
     return pair_cross_entropy(set_means(logits_VC, set_of_voxel, n_sets), labels_SC)

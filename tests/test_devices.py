@@ -1,0 +1,51 @@
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from hicl.devices import multiply_by_onednn
+
+
+@pytest.mark.parametrize("shape", [(1024, 512, 2048), (7, 33, 5), (3000, 32, 48), (1, 768, 768)], ids=str)
+def test_products_are_as_exact_by_either_library(shape):
+    """Where oneDNN is chosen, it is by a precision that would allow bfloat16, off by some thousandths."""
+    multiply_by_onednn()
+    rows, inner, columns = shape
+    torch.manual_seed(0)
+    a, b = torch.randn(rows, inner), torch.randn(columns, inner)
+    batch_a, batch_b = torch.randn(3, rows // 4 + 1, inner), torch.randn(3, inner, columns)
+    products = {
+        "a bᵀ": (a, b.T),
+        "aᵀ c": (a.T, torch.randn(rows, columns)),
+        "c b": (torch.randn(rows, columns), b),
+        "batched": (batch_a, batch_b),
+    }
+    for name, (left, right) in products.items():
+        exact = left.double() @ right.double()
+        size = left.double().abs() @ right.double().abs()
+        assert ((left @ right - exact).abs() <= 1e-6 * size).all(), name
+
+
+def test_nothing_is_asked_of_onednn_on_other_processors(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+    for name, features, gpu, asked in (
+        ("znver5", {"avx512f": True}, False, True),
+        ("znver3", {"avx2": True}, False, False),
+        ("sapphirerapids", {"avx512f": True, "amx-tile": True}, False, False),
+        ("znver9", {"avx512f": True, "amx-tile": True}, False, False),
+        ("znver5", {"avx512f": True}, True, False),
+    ):
+        monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", functools.partial(str, name))
+        monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", functools.partial(dict, features))
+        monkeypatch.setattr(torch.cuda, "is_available", functools.partial(bool, gpu))
+        assert multiply_by_onednn.__wrapped__() is asked
+        assert chosen == ["medium"] * asked, name
+        chosen.clear()
+
+
+def test_the_bound_of_exactness_would_notice_bfloat16():
+    left, right = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 64, 64)).astype(np.float32))
+    exact, size = left.double() @ right.double(), left.double().abs() @ right.double().abs()
+    assert ((left.bfloat16() @ right.bfloat16()).double() - exact).abs().max() > 1e-6 * size.max()
