@@ -149,8 +149,11 @@ def knn_sets(
     if normals is None:
         near = index if flat >= radius else np.where(distance < flat, index, np.int32(-1))
         normals = normals_.pca_normals(xyz, near, toward)
+        del near
     edges = knn_edges(index, k_edges)
-    return felzenszwalb(len(xyz), edges, edge_weights(xyz, normals, edges, oriented), k_threshold, min_size)
+    weights = edge_weights(xyz, normals, edges, oriented)
+    del index, distance, normals  # before the sets need as much
+    return felzenszwalb(len(xyz), edges, weights, k_threshold, min_size)
 
 
 def cloud_sets(

@@ -191,12 +191,13 @@ class Model:
             own = np.insert(coords[rows] - corner, 0, 0, axis=1)
             grid = grid_shape(own[:, 1:])
             at, seen = (torch.from_numpy(array).to(self.text.device) for array in (own, read[rows]))
-            hidden, own_rows = self.net.trunk(at, seen, 1, grid), np.flatnonzero(inside)
-            step = max(1, _NUMBERS_AT_ONCE // width)
-            for start in range(0, len(own_rows), step):
-                part = own_rows[start : start + step]
-                yield rows[part], hidden[torch.from_numpy(part)]
-            del hidden  # before the next box needs as much
+            own_rows, step = np.flatnonzero(inside), max(1, _NUMBERS_AT_ONCE // width)
+            for there, hidden in self.net.trunk_parts(at, seen, 1, grid):
+                in_part = own_rows[slice(*np.searchsorted(own_rows, (there.start, there.stop)))]
+                for start in range(0, len(in_part), step):
+                    part = in_part[start : start + step]
+                    yield rows[part], hidden[torch.from_numpy(part - there.start)]
+                del hidden  # before the next part needs as much
 
 
 def settings_of(meta: dict) -> Config:

@@ -185,24 +185,38 @@ def joined(x: SparseConvTensor, skip: SparseConvTensor) -> SparseConvTensor:
 def decode(
     up: spconv.SparseModule, bn: nn.Module, blocks: nn.Module, x: SparseConvTensor, skip: SparseConvTensor
 ) -> SparseConvTensor:
-    """A level of the way up: back to the voxels of `skip`, whose features join those of x, and through the blocks.
+    """A level of the way up: back to the voxels of `skip`, whose features join those of x, and through the blocks."""
+    if not _cut_up(skip):
+        return blocks(joined(convolve_norm_relu(up, bn, x), skip))
+    done = None
+    for rows, features in decode_parts(up, bn, blocks, x, skip):
+        done = features.new_empty(len(skip.indices), features.shape[1]) if done is None else done
+        done[rows] = features
+    return skip.replace_feature(done)
+
+
+def decode_parts(
+    up: spconv.SparseModule, bn: nn.Module, blocks: nn.Module, x: SparseConvTensor, skip: SparseConvTensor
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The rows of parts of a level of the way up, and the features that `decode` gives them.
 
     At inference on a CPU a large level is gone through in slabs along the first axis, each with the few voxels around
     it that its own depend on: at the finest level the features between layers are most of what a network holds.
     """
-    whole = torch.is_grad_enabled() or skip.features.device.type != "cpu" or len(skip.indices) < 2 * _SLAB
-    if whole:
-        return blocks(joined(convolve_norm_relu(up, bn, x), skip))
-    back, done = x.indice_dict[up.indice_key].back, None
+    if not _cut_up(skip):
+        yield slice(0, len(skip.indices)), decode(up, bn, blocks, x, skip).features
+        return
+    back = x.indice_dict[up.indice_key].back
     halo = 2 * sum(isinstance(module, Block) for module in blocks.modules())  # two convolutions each
     for own, near in slabs(skip.indices[:, :2].numpy(), _SLAB, halo):
         part = SparseConvTensor(skip.features[near], skip.indices[near], skip.spatial_shape, skip.batch_size)
         upward = sparse.convolve(x.features, up.weight, back.only(near))
         upward = part.replace_feature(normalise(bn, upward).relu_())
-        features = blocks(joined(upward, part)).features
-        done = features.new_empty(len(skip.indices), features.shape[1]) if done is None else done
-        done[own] = features[own.start - near.start : own.stop - near.start]
-    return skip.replace_feature(done)
+        yield own, blocks(joined(upward, part)).features[own.start - near.start : own.stop - near.start]
+
+
+def _cut_up(x: SparseConvTensor) -> bool:
+    return not torch.is_grad_enabled() and x.features.device.type == "cpu" and len(x.indices) >= 2 * _SLAB
 
 
 _SLAB = 50_000  # voxels

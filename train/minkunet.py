@@ -5,6 +5,9 @@ MinkowskiEngine's `examples/minkunet.py`. Where we differ: spconv instead of Min
 instead of CLIP2Scene's two, because Eq. 1 to 8 use one feature.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -14,6 +17,7 @@ from hicl.train.layers import (
     as_before,
     convolve_norm_relu,
     decode,
+    decode_parts,
     in_order,
     initialise,
     levels,
@@ -81,13 +85,33 @@ class MinkUNet(nn.Module):
         # spconv has no bfloat16 kernels, and under autocast falls back to float16, whose gradients underflow without
         # a scaler. So the sparse part runs in float32 (TF32 on a GPU) and autocast is for the dense layers.
         with torch.autocast(coords.device.type, enabled=False):
-            coords, features, back = in_order(coords, features)
-            x = SparseConvTensor(features.float(), coords, list(grid), batch_size)
-            x = convolve_norm_relu(self.stem, self.stem_bn, x)
-            skips = []
-            for down, bn, block in zip(self.down, self.down_bn, self.encoder, strict=True):
-                skips.append(x)
-                x = block(convolve_norm_relu(down, bn, x))
-            for up, bn, block in zip(self.up, self.up_bn, self.decoder, strict=True):
-                x = decode(up, bn, block, x, skips.pop())
-            return as_before(x.features, back)
+            last, back = self._before_last_level(coords, features, batch_size, grid)
+            return as_before(decode(*last).features, back)
+
+    def trunk_parts(
+        self, coords: torch.Tensor, features: torch.Tensor, batch_size: int, grid: list[int]
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """(rows, what `trunk` gives of them) of parts that hold every voxel once, so that never all has to be there.
+
+        coords: in the order of their places (`layers.place_order`). The other arguments as of `forward`.
+        """
+        last, back = self._before_last_level(coords, features, batch_size, grid)
+        if back is not None:
+            raise AssertionError("voxels that aren't in the order of their places")
+        yield from decode_parts(*last)
+
+    def _before_last_level(
+        self, coords: torch.Tensor, features: torch.Tensor, batch_size: int, grid: list[int]
+    ) -> tuple[Any, torch.Tensor | None]:
+        """What `decode` is given for the finest level, and the voxels' way back (`in_order`)."""
+        coords, features, back = in_order(coords, features)
+        x = SparseConvTensor(features.float(), coords, list(grid), batch_size)
+        x = convolve_norm_relu(self.stem, self.stem_bn, x)
+        skips = []
+        for down, bn, block in zip(self.down, self.down_bn, self.encoder, strict=True):
+            skips.append(x)
+            x = block(convolve_norm_relu(down, bn, x))
+        *upward, last = zip(self.up, self.up_bn, self.decoder, strict=True)
+        for up, bn, block in upward:
+            x = decode(up, bn, block, x, skips.pop())
+        return (*last, x, skips.pop()), back

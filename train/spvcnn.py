@@ -11,6 +11,8 @@ real key frame), and at stride 1 only a quarter of the weight of their corners w
 less than a voxel, at half as much work again, and not the published network.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -72,6 +74,12 @@ class SPVCNN(nn.Module):
         """Features of voxels; arguments and result as of `MinkUNet.forward`."""
         with torch.autocast(coords.device.type, enabled=False):
             return self.head(self.trunk(coords, features, batch_size, grid))
+
+    def trunk_parts(
+        self, coords: torch.Tensor, features: torch.Tensor, batch_size: int, grid: list[int]
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """As of `MinkUNet`: here one part, since the point branch joins features of all levels."""
+        yield slice(0, len(coords)), self.trunk(coords, features, batch_size, grid)
 
     def trunk(self, coords: torch.Tensor, features: torch.Tensor, batch_size: int, grid: list[int]) -> torch.Tensor:
         """What the head reads: of each voxel the branch's three features side by side, float32."""

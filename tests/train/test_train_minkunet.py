@@ -137,7 +137,16 @@ def test_a_level_in_slabs_gives_what_it_gives_in_one_piece(kind, monkeypatch):
         cut = layers.slabs
         monkeypatch.setattr(layers, "slabs", lambda *how: [pieces.append(piece) or piece for piece in cut(*how)])
         assert torch.allclose(net(coords, features, 2, grid), whole, rtol=1e-5, atol=1e-6)
-    assert len(pieces) > 5
+        assert len(pieces) > 5
+        order = torch.from_numpy(layers.place_order(coords.numpy()))
+        given = coords[order], features[order], 2, grid
+        parts, at = list(net.trunk_parts(*given)), 0
+        assert (len(parts) > 3) == (kind is MinkUNet)
+        for rows, hidden in parts:
+            assert (rows.start, rows.stop - rows.start) == (at, len(hidden))
+            at = rows.stop
+        assert at == len(coords)
+        torch.testing.assert_close(torch.cat([hidden for _, hidden in parts]), net.trunk(*given))
 
 
 @settings(max_examples=50, deadline=None)
