@@ -1,6 +1,8 @@
 """Where PyTorch computes, and by which library."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 from hicl.errors import HiclError
 
@@ -25,23 +27,36 @@ def checked_device(device: str) -> str:
 
 
 @functools.cache
-def multiply_by_onednn() -> bool:
-    """Have PyTorch multiply float32 matrices by oneDNN where that is faster than what it chooses.
+def products_by_onednn() -> bool:
+    """Whether oneDNN multiplies float32 matrices on this CPU faster than what PyTorch chooses, and as exactly.
 
     It chooses Intel's MKL, which on AMD's processors leaves half of AVX-512 idle: 111 GFLOP/s of one core of an EPYC of
     the fifth generation, of which oneDNN reaches 257. The way there is the precision "medium", which allows bfloat16
     inside a product; oneDNN takes that up with AMX alone, and rounds as float32 does on these, which don't have it.
-    Where there is a GPU, whose products "medium" would round, everything stays as it is.
-
-    Returns:
-        Whether it does so from now on.
+    Where there is a GPU, whose products "medium" would round, the answer is no.
     """
     import torch
     from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
     has = get_host_cpu_features()
     wide = has.get("avx512f", False) and not has.get("amx-tile", False)
-    if not (wide and get_host_cpu_name().startswith("znver")) or torch.cuda.is_available():
-        return False
+    return wide and get_host_cpu_name().startswith("znver") and not torch.cuda.is_available()
+
+
+@contextlib.contextmanager
+def fastest_products() -> Iterator[None]:
+    """Have PyTorch's float32 products inside computed by oneDNN, if `products_by_onednn`.
+
+    For matrices of few different sizes: oneDNN makes a program for each, and keeps a thousand of them, a megabyte each.
+    """
+    import torch
+
+    if not products_by_onednn():
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
-    return True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

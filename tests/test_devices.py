@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from hicl.devices import multiply_by_onednn
+from hicl.devices import fastest_products, products_by_onednn
 
 
 @pytest.mark.parametrize("shape", [(1024, 512, 2048), (7, 33, 5), (3000, 32, 48), (1, 768, 768)], ids=str)
 def test_products_are_as_exact_by_either_library(shape):
     """Where oneDNN is chosen, it is by a precision that would allow bfloat16, off by some thousandths."""
-    multiply_by_onednn()
     rows, inner, columns = shape
     torch.manual_seed(0)
     a, b = torch.randn(rows, inner), torch.randn(columns, inner)
@@ -24,12 +23,12 @@ def test_products_are_as_exact_by_either_library(shape):
     for name, (left, right) in products.items():
         exact = left.double() @ right.double()
         size = left.double().abs() @ right.double().abs()
-        assert ((left @ right - exact).abs() <= 1e-6 * size).all(), name
+        with fastest_products():
+            found = left @ right
+        assert ((found - exact).abs() <= 1e-6 * size).all(), name
 
 
-def test_nothing_is_asked_of_onednn_on_other_processors(monkeypatch):
-    chosen = []
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+def test_onednn_is_asked_on_amds_processors_with_avx512_alone(monkeypatch):
     for name, features, gpu, asked in (
         ("znver5", {"avx512f": True}, False, True),
         ("znver3", {"avx2": True}, False, False),
@@ -40,9 +39,15 @@ def test_nothing_is_asked_of_onednn_on_other_processors(monkeypatch):
         monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", functools.partial(str, name))
         monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", functools.partial(dict, features))
         monkeypatch.setattr(torch.cuda, "is_available", functools.partial(bool, gpu))
-        assert multiply_by_onednn.__wrapped__() is asked
-        assert chosen == ["medium"] * asked, name
-        chosen.clear()
+        assert products_by_onednn.__wrapped__() is asked, (name, gpu)
+
+
+def test_products_are_as_before_afterwards(monkeypatch):
+    monkeypatch.setattr("hicl.devices.products_by_onednn", lambda: True)
+    with pytest.raises(KeyError), fastest_products():
+        assert torch.get_float32_matmul_precision() == "medium"
+        raise KeyError
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_the_bound_of_exactness_would_notice_bfloat16():

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from hicl.devices import multiply_by_onednn
 from hicl.errors import HiclError
 from hicl.processes import keep_freed_memory, leave_imports_uncollected
 from hicl.train import checkpoint, network
@@ -28,7 +27,6 @@ class Learner:
         self.config, self.group = config, group
         if group.device.type == "cpu":
             keep_freed_memory()  # a step makes the same arrays as the one before
-            multiply_by_onednn()
         leave_imports_uncollected()
         self.text = text.to(group.device)
         width = text.shape[1]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hicl.devices import computes_bf16, multiply_by_onednn
+from hicl.devices import computes_bf16, fastest_products
 from hicl.errors import HiclError
 from hicl.pipeline.classes import ClassList
 from hicl.pipeline.teacher import readouts, towers
@@ -53,8 +53,6 @@ class Teacher:
 
     def __init__(self, config: TeacherConfig, device: str = "cpu", bf16: bool | None = None, batch: int | None = None):
         self.device = torch.device(device)
-        if self.device.type == "cpu":
-            multiply_by_onednn()
         self._bf16 = bf16 if bf16 is not None else computes_bf16(self.device.type)
         self.batch = batch or (_GPU_BATCH if self.device.type == "cuda" else None)
         model, name, preprocessing = build(config)
@@ -94,7 +92,7 @@ class Teacher:
         if self.batch and count < self.batch:
             pixels = np.concatenate([pixels, np.zeros((self.batch - count, *pixels.shape[1:]), np.uint8)])
         x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+        with fastest_products(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
             grid = self._tower.grid((x - self._mean) / self._std, self._read_out, self._smooth)
         return F.normalize(grid[:count].float(), dim=-1)
 

@@ -43,9 +43,9 @@ ROOMS = {
 }
 
 # What a step did before, by the attribute that does it now: spconv's Native algorithm on voxels as they come; the
-# features of all voxels, from which scores and tokens were taken; PyTorch's own attention. Beside these, `_compare`
-# leaves the optimisers' steps and the library for matrix products to PyTorch, and has the collector walk through what
-# imports left.
+# features of all voxels, from which scores and tokens were taken; in the heads, the library for products and the
+# attention that PyTorch chooses. Beside these, `_compare` leaves the optimisers' steps to PyTorch as well, and has the
+# collector walk through what imports left.
 CONVOLUTIONS = {
     (layers, "convolve"): lambda layer, x: layer(x),
     (minkunet, "in_order"): lambda *x: (*x, None),
@@ -53,7 +53,7 @@ CONVOLUTIONS = {
 REST = {
     (Inputs, "scores"): property(lambda inputs: inputs.features @ inputs.text.T),
     (Inputs, "features_of"): lambda inputs, rows: inputs.features[rows],
-    (correlation, "attend"): torch.nn.functional.scaled_dot_product_attention,
+    (correlation, "products_by_onednn"): lambda: False,
 }
 
 
@@ -134,7 +134,6 @@ def _compare(learner, batch, steps) -> None:
     """The same batch as we compute it and as it was done before, in turn, from the same weights."""
     begin = {name: tensor.clone() for name, tensor in learner.modules["net"].state_dict().items()}
     ways = {"ours": {}, "our convolutions alone": REST, "before": CONVOLUTIONS | REST}
-    chosen = torch.get_float32_matmul_precision()
     times, losses = {name: [] for name in ways}, {}
     for _ in range(steps):
         for name, former in ways.items():
@@ -144,7 +143,6 @@ def _compare(learner, batch, steps) -> None:
                 for optimiser in (learner.sgd, learner.adamw):
                     for group in optimiser.param_groups:
                         group["fused"] = None if former else True
-                torch.set_float32_matmul_precision("highest" if former else chosen)
                 gc.unfreeze() if former else gc.freeze()
                 for _ in range(2):  # the first finds memory and caches as another way left them, and isn't counted
                     learner.modules["net"].load_state_dict(begin)

@@ -49,10 +49,8 @@ ARITHMETICS = (("fp32", False, "off", 1e-3), ("tf32", True, "off", 0.05), ("bf16
 NETWORKS = {"MinkUNet": {}, "SPVCNN": {"model.network": "spvcnn"}}
 
 
-def arithmetic(device: torch.device, tf32: bool) -> None:
-    """Whether a GPU's float32 products may be rounded to TF32, in PyTorch and in spconv."""
-    if device.type == "cpu":
-        return
+def arithmetic(tf32: bool) -> None:
+    """Whether float32 products may be rounded to TF32, in PyTorch and in spconv."""
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     layers.spconv.constants.SPCONV_ALLOW_TF32 = tf32
 
@@ -93,7 +91,7 @@ def agree(cache_path: Path, overrides: dict, device: torch.device) -> None:
             if name == ARITHMETICS[0][0]:
                 wanted, gradients = losses_and_gradients(learner_on(torch.device("cpu"), config, cache.text), batch)
             there = learner_on(device, config, cache.text)  # which lets spconv use TF32 on a GPU
-            arithmetic(device, tf32)
+            arithmetic(tf32)
             found, theirs = losses_and_gradients(there, batch)
             loss = max(abs(found[term] - wanted[term]) / max(abs(wanted[term]), 1e-3) for term in wanted)
             norm = {key: gradient.norm() for key, gradient in gradients.items()}
@@ -116,7 +114,7 @@ def train(cache_path: Path, overrides: dict, device: torch.device, steps: int) -
             source = stream.make_source(cache, Needs("refined"), config.heads, 0, config.reading)
             plan = stream.plan(len(source.scenes), config.schedule.batch, 0, 10_000)[: steps + 3]
             learner = learner_on(device, config, cache.text)
-            arithmetic(device, tf32)
+            arithmetic(tf32)
             if gpu:
                 torch.cuda.reset_peak_memory_stats()
             took = run_steps(learner, source, plan, gpu)

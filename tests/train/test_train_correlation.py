@@ -117,7 +117,7 @@ def test_the_size_of_the_papers_heads():
 
 @pytest.mark.parametrize("fits", [True, False])
 def test_attention_written_out_equals_pytorchs_in_values_and_gradients(fits, monkeypatch):
-    monkeypatch.setattr(correlation, "multiply_by_onednn", lambda: True)
+    monkeypatch.setattr(correlation, "products_by_onednn", lambda: True)
     monkeypatch.setattr(correlation, "_WEIGHTS_AT_ONCE", 2 * 4 * 7 * 11 - (not fits))
     called = []
     ours = torch.nn.functional.scaled_dot_product_attention
@@ -132,6 +132,35 @@ def test_attention_written_out_equals_pytorchs_in_values_and_gradients(fits, mon
     assert len(called) == (not fits)
     for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_heads_products_are_of_one_precision_both_ways_and_no_others(monkeypatch):
+    """Watched where they are made: in the head's blocks, and before and behind it."""
+    monkeypatch.setattr(correlation, "products_by_onednn", lambda: True)
+    seen = []
+
+    class Watch(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, where):
+            ctx.where = where
+            seen.append((where, torch.get_float32_matmul_precision()))
+            return x.view_as(x)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            seen.append((ctx.where, torch.get_float32_matmul_precision()))
+            return gradient, None
+
+    head = _head("vit")
+    for block in head:
+        block.register_forward_hook(lambda module, given, x: Watch.apply(x, "inside"))
+    x = Watch.apply(torch.randn(2, TOKENS, WIDTH, requires_grad=True), "outside")
+    first = head(x)
+    Watch.apply(head(first) + first, "outside").sum().backward()
+    assert len(seen) == 2 * (2 + 2 * 3)
+    assert all(precision == {"inside": "medium", "outside": "highest"}[where] for where, precision in seen)
+    head(torch.randn(2, TOKENS, WIDTH)).sum().backward()  # whose gradient ends within the head
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_a_width_that_the_attention_heads_do_not_divide_is_refused():

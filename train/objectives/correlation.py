@@ -4,11 +4,13 @@ Shapes: B scenes, M tokens a scene, d channels. The intra head gets [B, M, d], s
 the inter head gets the same tokens as [1, B M, d]. Neither is part of a saved model.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hicl.devices import multiply_by_onednn
+from hicl.devices import products_by_onednn
 from hicl.errors import HiclError
 from hicl.train.config import HeadConfig
 
@@ -50,7 +52,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     small for oneDNN, which takes half as long for all at once where they fit into the cache.
     """
     weights = q.shape[:-1].numel() * k.shape[-2]
-    if q.device.type != "cpu" or weights > _WEIGHTS_AT_ONCE or not multiply_by_onednn():
+    if q.device.type != "cpu" or weights > _WEIGHTS_AT_ONCE or not products_by_onednn():
         return F.scaled_dot_product_attention(q, k, v)
     return ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).softmax(dim=-1) @ v
 
@@ -103,6 +105,14 @@ class CorrelationHead(nn.Sequential):
 
     def forward(self, x: torch.Tensor, memory: "Memory | None" = None) -> torch.Tensor:
         """[B, T, d] to [B, T, d]. memory, for B = 1, is attended to and then remembers what each block was given."""
+        there_and_back = x.requires_grad or not torch.is_grad_enabled()  # or no gradient would end the region
+        if x.device.type != "cpu" or not products_by_onednn() or not there_and_back:
+            return self._through_blocks(x, memory)
+        outside = torch.get_float32_matmul_precision()
+        x = self._through_blocks(_Precision.apply(x, "medium", outside), memory)
+        return _Precision.apply(x, outside, "medium")
+
+    def _through_blocks(self, x: torch.Tensor, memory: "Memory | None") -> torch.Tensor:
         states = []
         for layer, block in enumerate(self):
             states.append(x.detach())
@@ -110,6 +120,25 @@ class CorrelationHead(nn.Sequential):
         if memory is not None:
             memory.remember(torch.cat(states))
         return x
+
+
+class _Precision(torch.autograd.Function):
+    """Passes on what it is given. From there on float32 products are of the precision `ahead`; where gradients have
+    come back through it, of the precision `behind`: between two of these, all products are of one.
+
+    The heads' matrices have the same sizes in every step, as `hicl.devices.fastest_products` wants them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, ahead: str, behind: str) -> torch.Tensor:
+        torch.set_float32_matmul_precision(ahead)
+        ctx.behind = behind
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        torch.set_float32_matmul_precision(ctx.behind)
+        return gradient, None, None
 
 
 class Memory(nn.Module):
