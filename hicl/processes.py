@@ -72,14 +72,14 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def compiling(kernels: ModuleType) -> Iterator[None]:
-    """Wait for every other process that compiles into the folder where numba keeps a module's kernels.
+def compiling(kernels: ModuleType, part: str = "hicl") -> Iterator[None]:
+    """Wait for every other process that compiles the same part of what numba keeps in the folder of a module's kernels.
 
-    Two that write there at the same time can take each other's machine code for theirs.
+    Two that compile the same kernels at the same time can take each other's machine code for theirs.
     """
     folder = Path(next(kernel.stats.cache_path for kernel in vars(kernels).values() if hasattr(kernel, "stats")))
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "hicl.lock", "a") as file:
+    with open(folder / f"{part}.lock", "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         for left in folder.glob("*.nb?.tmp.*"):  # by one that was killed while it wrote, which takes milliseconds
             with contextlib.suppress(OSError):

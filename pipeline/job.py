@@ -96,7 +96,7 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
     from hicl.pipeline import doctor, refine, segmented, stages
     from hicl.pipeline.warmup import compile_kernels
 
-    compile_kernels()
+    compile_kernels(clouds=False)
     config, todo = job.config, job.todo
     scene: Scene = unread(job.scene)
     with staging(job.cache) as stage:
@@ -109,7 +109,11 @@ def process_scene(job: Job, tick: Callable[[], None] = lambda: None) -> Staged:
 
         points = None
         if todo & {"points", "sets"}:
+            if scene.fuses:
+                compile_kernels()
             points = scene.fused(tick) if scene.fuses else scene.points()
+            if points.faces is None:
+                compile_kernels()
         if points is not None and "points" in todo:
             arrays |= stages.make_points(points)
         about = published.attributes if published else {}

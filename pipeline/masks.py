@@ -67,7 +67,7 @@ def mask_images(source: Source, out: Path, workers: int) -> None:
 
 
 def _of_scene(out: Path, scene: Scene) -> None:
-    compile_kernels()
+    compile_kernels(clouds=False)
     fresh = unread(scene)
     for frame in fresh.frame_ids.tolist():
         path = out / scene.id / f"{fresh.frame_name(frame)}.png"

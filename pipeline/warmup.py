@@ -42,31 +42,39 @@ class _Plane(Scene):
 
 
 @functools.cache
-def compile_kernels() -> None:
-    """Compile every kernel of the pipeline into numba's cache on disk, or load it from there: once a process, and one
-    process at a time, so that of many which start together the first compiles and the others load."""
+def compile_kernels(clouds: bool = True) -> None:
+    """Compile the kernels of the pipeline into numba's cache on disk, or load them from there: once a process, and one
+    process at a time, so that of many which start together the first compiles and the others load.
+
+    clouds: what scans without a mesh need as well, which the others needn't wait for.
+    """
     with compiling(vote):
-        _run_stages()
+        _read_lists()
+        _run_stages(meshed=True)
+    if clouds:
+        with compiling(vote, "clouds"):
+            _run_stages(meshed=False)
+            frame, camera = _Plane(False).frame(0), _Plane.color_camera
+            fuse_depth([(frame.color, frame.depth, frame.pose)], camera, camera, min_hits=1)
 
 
-def _run_stages() -> None:
-    config = PreprocessConfig()
+def _read_lists() -> None:
     data, fields = np.array([3, 0, 1, 2], np.uint8), np.array([[1, 0, 1]])
     found, _ = lists.locate(data, 0, 1, fields, 0, False)
     lists.fans(data, found, fields[0], False, False, 3)
-    for meshed in (True, False):
-        scene = _Plane(meshed)
-        doctor.examine(scene, scene.points())
-        arrays = stages.make_points(scene.points())
-        views = stages.Views(scene, arrays["points/xyz"], None, config)
-        views.add(0, scene.frame(0))
-        arrays |= views.arrays({})
-        arrays |= stages.make_sets(scene, scene.points(), arrays, config)
-        codes, scale = np.ones((1, 2, 2, 4), np.int8), np.ones((1, 2, 2), np.float32)
-        seen = arrays | {"features/grid": codes, "features/scale": scale}
-        raw, votes = stages.label_from_features(np.zeros((2, 4), np.float32), seen, PreprocessConfig())
-        frame = scene.frame(0)
-        fuse_depth([(frame.color, frame.depth, frame.pose)], scene.depth_camera, scene.color_camera, min_hits=1)
-        for scope in ("image", "scene"):
-            stages.make_labels(raw, votes, arrays, PreprocessConfig(vote=scope))
-        stages.make_labels(raw, votes, arrays | {"pairs/mask": arrays["pairs/point"]}, config)
+
+
+def _run_stages(meshed: bool) -> None:
+    config, scene = PreprocessConfig(), _Plane(meshed)
+    doctor.examine(scene, scene.points())
+    arrays = stages.make_points(scene.points())
+    views = stages.Views(scene, arrays["points/xyz"], None, config)
+    views.add(0, scene.frame(0))
+    arrays |= views.arrays({})
+    arrays |= stages.make_sets(scene, scene.points(), arrays, config)
+    codes, scale = np.ones((1, 2, 2, 4), np.int8), np.ones((1, 2, 2), np.float32)
+    seen = arrays | {"features/grid": codes, "features/scale": scale}
+    raw, votes = stages.label_from_features(np.zeros((2, 4), np.float32), seen, config)
+    for scope in ("image", "scene"):
+        stages.make_labels(raw, votes, arrays, PreprocessConfig(vote=scope))
+    stages.make_labels(raw, votes, arrays | {"pairs/mask": arrays["pairs/point"]}, config)
