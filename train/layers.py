@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hicl.devices import products_by_onednn
 from hicl.errors import HiclError
 from hicl.train import sparse
 
@@ -103,6 +104,13 @@ class _Level:
         self.back = self.pairs.turned(len(x.indices))
 
 
+def mapped(linear: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """What `linear(x)`, a map without bias, computes: by our own kernels where PyTorch's product is the slower one."""
+    if x.device.type != "cpu" or not products_by_onednn():
+        return linear(x)
+    return sparse.convolve(x, linear.weight[:, None], sparse.own_pairs(len(x)))
+
+
 class Block(nn.Module):
     """BasicBlock: conv3-BN-ReLU-conv3-BN plus the input (through 1x1-BN where the width changes), ReLU."""
 
@@ -127,7 +135,7 @@ class Block(nn.Module):
             shortcut = x.features
         else:
             linear, bn = self.shortcut
-            shortcut = normalise(bn, linear(x.features))
+            shortcut = normalise(bn, mapped(linear, x.features))
         return y.replace_feature(y.features.add_(shortcut).relu_())
 
 

@@ -54,6 +54,12 @@ class Pairs:
         return Pairs(inputs, outputs, counts, rows.stop - rows.start)
 
 
+def own_pairs(rows: int) -> Pairs:
+    """Those of a 1x1x1 convolution: each voxel with itself."""
+    row = np.arange(rows, dtype=np.int32)[None]
+    return Pairs(row, row, np.array([rows]), rows)
+
+
 def same_pairs(coords: np.ndarray) -> Pairs:
     """The pairs of a 3x3x3 convolution that keeps the voxels [V, 4] int32: scene, then x, y, z ≥ 0, each once."""
     extent = coords.max(axis=0) + 3  # with a cell before and one behind, so that rows' ends don't meet

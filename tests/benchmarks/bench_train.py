@@ -54,6 +54,7 @@ REST = {
     (Inputs, "scores"): property(lambda inputs: inputs.features @ inputs.text.T),
     (Inputs, "features_of"): lambda inputs, rows: inputs.features[rows],
     (correlation, "products_by_onednn"): lambda: False,
+    (layers, "products_by_onednn"): lambda: False,
 }
 
 

@@ -19,6 +19,19 @@ CLOUDS = {
 }
 
 
+def test_a_map_of_voxels_by_either_way(monkeypatch):
+    torch.manual_seed(0)
+    linear, x = torch.nn.Linear(48, 40, bias=False), torch.randn(700, 48, requires_grad=True)
+    gradient, results = torch.randn(700, 40), []
+    for ours in (True, False):
+        monkeypatch.setattr(layers, "products_by_onednn", lambda ours=ours: ours)
+        found = layers.mapped(linear, x)
+        results.append((found, *torch.autograd.grad(found, (x, linear.weight), gradient)))
+    assert ["Convolution" in str(found.grad_fn) for found, *_ in results] == [True, False]
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("columns", [3, 4])
 def test_voxels_are_ordered_by_their_columns(columns):
     cells = np.random.default_rng(0).integers(0, [3, 9, 1_000_000, 2][:columns], (500, columns)).astype(np.int32)
