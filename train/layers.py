@@ -104,7 +104,7 @@ class _Level:
         self.back = self.pairs.turned(len(x.indices))
 
 
-def mapped(linear: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+def mapped(linear: Any, x: torch.Tensor) -> torch.Tensor:
     """What `linear(x)`, a map without bias, computes: by our own kernels where PyTorch's product is the slower one."""
     if x.device.type != "cpu" or not products_by_onednn():
         return linear(x)

@@ -29,7 +29,7 @@ def test_a_map_of_voxels_by_either_way(monkeypatch):
         results.append((found, *torch.autograd.grad(found, (x, linear.weight), gradient)))
     assert ["Convolution" in str(found.grad_fn) for found, *_ in results] == [True, False]
     for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        assert _close(ours, theirs)
 
 
 @pytest.mark.parametrize("columns", [3, 4])
