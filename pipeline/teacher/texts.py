@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hicl.devices import fastest_products
 from hicl.errors import HiclError
 from hicl.pipeline.teacher import hub
 
@@ -38,7 +39,9 @@ class TextTower:
                 f"prompt {_shortened(text)!r}: longer than the {context} tokens that the teacher reads; take "
                 f"fewer words, or --templates none"
             )
-        return self._encode_tokens(tokens.to(self._model.logit_scale.device)).float().cpu().numpy()
+        with fastest_products():
+            found = self._encode_tokens(tokens.to(self._model.logit_scale.device))
+        return found.float().cpu().numpy()
 
     def _encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """The text half. What it pools is the end-of-text token, which sees no token behind it: short texts are read
