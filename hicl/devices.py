@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from hicl.errors import HiclError
 
@@ -43,6 +45,18 @@ def products_by_onednn() -> bool:
     return wide and get_host_cpu_name().startswith("znver") and not torch.cuda.is_available()
 
 
+@dataclass
+class _Regions:
+    """How many `fastest_products` are open: the precision is the process's, and threads open theirs side by side."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    count: int = 0
+    outside: str = ""
+
+
+_regions = _Regions()
+
+
 @contextlib.contextmanager
 def fastest_products() -> Iterator[None]:
     """Have PyTorch's float32 products inside computed by oneDNN, if `products_by_onednn`.
@@ -54,9 +68,15 @@ def fastest_products() -> Iterator[None]:
     if not products_by_onednn():
         yield
         return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
+    with _regions.lock:
+        if not _regions.count:
+            _regions.outside = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("medium")
+        _regions.count += 1
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        with _regions.lock:
+            _regions.count -= 1
+            if not _regions.count:
+                torch.set_float32_matmul_precision(_regions.outside)

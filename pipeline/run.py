@@ -60,8 +60,8 @@ def preprocess(
             if jobs:
                 if teacher and executor is None:
                     _assert_weights(teacher, jobs, writer, text_fingerprint)
-                    if device == "cuda":
-                        checked_device(device)  # before a process is started; with PyTorch it takes three seconds
+                    if device not in ("auto", "cpu"):
+                        checked_device(device)  # before a process is started; it imports PyTorch, three seconds
                     _compile_beside()  # while this process loads the teacher
                 text, about = _embed(writer, source, teacher, device, executor, classes, text_fingerprint)
                 plan.say_disk(jobs, about["teacher"], writer, say)

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,14 @@ TINY_VISION = {
     "vit": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 8},
     "resnet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
 }
+
+
+@pytest.fixture(autouse=True)
+def products_are_as_before():
+    """The precision of PyTorch's products is the process's: what one test leaves of it, the next ones compute by."""
+    yield
+    torch = sys.modules.get("torch")
+    assert torch is None or torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import functools
+import threading
 
 import numpy as np
 import pytest
@@ -48,6 +49,29 @@ def test_products_are_as_before_afterwards(monkeypatch):
         assert torch.get_float32_matmul_precision() == "medium"
         raise KeyError
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_products_are_as_before_after_threads_that_overlapped(monkeypatch):
+    """The two readers of a teacher's service, say: the first leaves while the second is still inside."""
+    monkeypatch.setattr("hicl.devices.products_by_onednn", lambda: True)
+    first_is_in, second_is_in, first_is_out = threading.Event(), threading.Event(), threading.Event()
+    seen = []
+
+    def second() -> None:
+        first_is_in.wait(10)
+        with fastest_products():
+            second_is_in.set()
+            first_is_out.wait(10)
+            seen.append(torch.get_float32_matmul_precision())
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with fastest_products():
+        first_is_in.set()
+        second_is_in.wait(10)
+    first_is_out.set()
+    thread.join()
+    assert seen == ["medium"] and torch.get_float32_matmul_precision() == "highest"
 
 
 def test_the_bound_of_exactness_would_notice_bfloat16():

@@ -204,6 +204,7 @@ def as_on_a_gpu(monkeypatch) -> list[Teacher]:
 
     @functools.lru_cache(maxsize=1)
     def load(config, device):
+        torch.set_num_threads(1)  # as a teacher on a CPU is loaded
         loaded.append(Teacher(config, batch=16))
         return loaded[-1]
 

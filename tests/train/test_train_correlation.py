@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hicl import devices
 from hicl.errors import HiclError
 from hicl.train.config import HeadConfig, LossConfig
 from hicl.train.objectives import correlation
@@ -134,9 +135,15 @@ def test_attention_written_out_equals_pytorchs_in_values_and_gradients(fits, mon
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_a_heads_products_are_of_one_precision_both_ways_and_no_others(monkeypatch):
+@pytest.fixture
+def by_onednn(monkeypatch):
+    """As on a processor whose products oneDNN makes faster."""
+    for module in (correlation, devices):
+        monkeypatch.setattr(module, "products_by_onednn", lambda: True)
+
+
+def test_a_heads_products_are_of_one_precision_both_ways_and_no_others(by_onednn):
     """Watched where they are made: in the head's blocks, and before and behind it."""
-    monkeypatch.setattr(correlation, "products_by_onednn", lambda: True)
     seen = []
 
     class Watch(torch.autograd.Function):
@@ -159,7 +166,20 @@ def test_a_heads_products_are_of_one_precision_both_ways_and_no_others(monkeypat
     Watch.apply(head(first) + first, "outside").sum().backward()
     assert len(seen) == 2 * (2 + 2 * 3)
     assert all(precision == {"inside": "medium", "outside": "highest"}[where] for where, precision in seen)
-    head(torch.randn(2, TOKENS, WIDTH)).sum().backward()  # whose gradient ends within the head
+
+
+@pytest.mark.parametrize("wanted", ["all", "weights", "tokens"])
+def test_products_after_a_head_are_as_before_it_wherever_its_gradients_end(by_onednn, wanted):
+    head, x = _head("vit"), torch.randn(2, TOKENS, WIDTH, requires_grad=wanted != "all")
+    loss = head(x).sum()
+    assert torch.get_float32_matmul_precision() == "highest"
+    loss.backward(inputs={"all": None, "weights": list(head.parameters()), "tokens": x}[wanted])
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_products_after_a_head_that_failed_are_as_before_it(by_onednn):
+    with pytest.raises(RuntimeError):
+        _head("vit")(torch.randn(2, TOKENS, WIDTH + 1, requires_grad=True))
     assert torch.get_float32_matmul_precision() == "highest"
 
 

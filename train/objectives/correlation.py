@@ -4,13 +4,14 @@ Shapes: B scenes, M tokens a scene, d channels. The intra head gets [B, M, d], s
 the inter head gets the same tokens as [1, B M, d]. Neither is part of a saved model.
 """
 
+import functools
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hicl.devices import products_by_onednn
+from hicl.devices import fastest_products, products_by_onednn
 from hicl.errors import HiclError
 from hicl.train.config import HeadConfig
 
@@ -109,8 +110,9 @@ class CorrelationHead(nn.Sequential):
         if x.device.type != "cpu" or not products_by_onednn() or not there_and_back:
             return self._through_blocks(x, memory)
         outside = torch.get_float32_matmul_precision()
-        x = self._through_blocks(_Precision.apply(x, "medium", outside), memory)
-        return _Precision.apply(x, outside, "medium")
+        with fastest_products():
+            x = self._through_blocks(_GradientsBehind.apply(x, outside, outside), memory)
+            return _GradientsBehind.apply(x, torch.get_float32_matmul_precision(), outside)
 
     def _through_blocks(self, x: torch.Tensor, memory: "Memory | None") -> torch.Tensor:
         states = []
@@ -122,22 +124,24 @@ class CorrelationHead(nn.Sequential):
         return x
 
 
-class _Precision(torch.autograd.Function):
-    """Passes on what it is given. From there on float32 products are of the precision `ahead`; where gradients have
-    come back through it, of the precision `behind`: between two of these, all products are of one.
+class _GradientsBehind(torch.autograd.Function):
+    """Passes on what it is given. Where gradients have come back through it, float32 products are of the precision
+    `behind`: between two of these, all are of one. When the pass ends, wherever it ends, they are of `afterwards`.
 
     The heads' matrices have the same sizes in every step, as `hicl.devices.fastest_products` wants them.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, ahead: str, behind: str) -> torch.Tensor:
-        torch.set_float32_matmul_precision(ahead)
-        ctx.behind = behind
+    def forward(ctx: Any, x: torch.Tensor, behind: str, afterwards: str) -> torch.Tensor:
+        ctx.behind, ctx.afterwards = behind, afterwards
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         torch.set_float32_matmul_precision(ctx.behind)
+        # A pass may end within the head, where gradients of its weights alone are asked for.
+        afterwards = functools.partial(torch.set_float32_matmul_precision, ctx.afterwards)
+        torch.autograd.Variable._execution_engine.queue_callback(afterwards)
         return gradient, None, None
 
 
