@@ -32,17 +32,19 @@ def checked_device(device: str) -> str:
 def products_by_onednn() -> bool:
     """Whether oneDNN multiplies float32 matrices on this CPU faster than what PyTorch chooses, and as exactly.
 
-    It chooses Intel's MKL, which on AMD's processors leaves half of AVX-512 idle: 111 GFLOP/s of one core of an EPYC of
-    the fifth generation, of which oneDNN reaches 257. The way there is the precision "medium", which allows bfloat16
-    inside a product; oneDNN takes that up with AMX alone, and rounds as float32 does on these, which don't have it.
-    Where there is a GPU, whose products "medium" would round, the answer is no.
+    It chooses Intel's MKL, which on AMD's processors leaves AVX-512 idle: 111 GFLOP/s of one core of an EPYC of the
+    fifth generation, of which oneDNN reaches 257. (The fourth generation computes 512 bits in two halves, and reaches
+    about 100 either way.) The way there is the precision "medium", which allows bfloat16 inside a product; oneDNN takes
+    that up with AMX alone, and rounds as float32 does on these, which don't have it. Where there is a GPU, whose
+    products "medium" would round, the answer is no.
     """
     import torch
     from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
-    has = get_host_cpu_features()
+    has, name = get_host_cpu_features(), get_host_cpu_name()
     wide = has.get("avx512f", False) and not has.get("amx-tile", False)
-    return wide and get_host_cpu_name().startswith("znver") and not torch.cuda.is_available()
+    generation = name.removeprefix("znver")
+    return wide and generation != name and int(generation) >= 5 and not torch.cuda.is_available()
 
 
 @dataclass

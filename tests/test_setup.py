@@ -53,6 +53,20 @@ def test_set_up_once_then_never_again_until_a_version_changes(checkout):
     assert make(checkout, "setup")[2]
 
 
+def test_byte_code_is_made_where_later_none_may_be(checkout, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert make(checkout, "setup")[0] == 0
+    packages = next((checkout / ".venv/lib").glob("python*")) / "site-packages"
+    (packages / "module.py").write_text("x = 1\n")
+    (packages / "of_another_python.py").write_text("print x\n")
+    with open(checkout / "setup/lock.txt", "a") as lock:
+        lock.write("another==1\n")
+    code, said, _ = make(checkout, "setup")
+    assert code == 0 and len(said) == 2
+    made = {file.name.split(".")[0] for file in (packages / "__pycache__").iterdir()}
+    assert "module" in made and "of_another_python" not in made
+
+
 def test_what_was_broken_off_or_lost_its_python_is_made_anew(checkout):
     (checkout / "offline").touch()
     code, said, _ = make(checkout, "setup")

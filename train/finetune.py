@@ -17,7 +17,7 @@ from hicl.cache.reader import CacheReader
 from hicl.errors import HiclError
 from hicl.files import locked
 from hicl.progress import Progress
-from hicl.train import checkpoint, distributed, inference, network
+from hicl.train import checkpoint, distributed, inference, network, optimisers
 from hicl.train.augment import augment
 from hicl.train.config import FEATURES, Config, StreamConfig
 from hicl.train.kernels import grid_shape, label_histogram, voxel_features, voxelise
@@ -116,7 +116,7 @@ def _train(
     seed: int,
 ) -> None:
     optim, learnt = config.optim, net.head if linear else net
-    sgd = torch.optim.SGD(learnt.parameters(), optim.lr, optim.momentum, optim.dampening, optim.weight_decay)
+    sgd = optimisers.sgd(learnt.parameters(), optim, text.device)
     net.train(not linear)  # the batch statistics of a linear probe stay
     with Progress("fine-tuning", steps, "step") as bar:
         for step, numbers in enumerate(_order(len(names), config.schedule.batch, seed, steps)):

@@ -7,7 +7,7 @@ import torch
 
 from hicl.errors import HiclError
 from hicl.processes import keep_freed_memory, leave_imports_uncollected
-from hicl.train import checkpoint, network
+from hicl.train import checkpoint, network, optimisers
 from hicl.train.batch import Batch
 from hicl.train.config import Config
 from hicl.train.distributed import Group
@@ -35,25 +35,13 @@ class Learner:
         self.net = net = group.synchronise_norms(network.build(config, width, group.device))
         self.objective = kind(config).make(config, net, self.text, group)
         self.modules = {"net": net} | self.objective.heads | self.objective.kept
-        optim = config.optim
-        # On a CPU a tensor's step in one walk through memory; on a GPU PyTorch chooses by itself.
-        fused = True if group.device.type == "cpu" else None
-        self.sgd = torch.optim.SGD(
-            net.parameters(),
-            lr=optim.lr,
-            momentum=optim.momentum,
-            dampening=optim.dampening,
-            weight_decay=optim.weight_decay,
-            fused=fused,
-        )
+        self.sgd = optimisers.sgd(net.parameters(), config.optim, group.device)
         self.sgd_names = [name for name, _ in net.named_parameters()]
         heads = [(f"{m}.{n}", p) for m, head in self.objective.heads.items() for n, p in head.named_parameters()]
         self.adamw_names = [name for name, _ in heads]
         self.adamw = None
         if heads:
-            self.adamw = torch.optim.AdamW(
-                [p for _, p in heads], lr=optim.head_lr, weight_decay=optim.head_weight_decay, fused=fused
-            )
+            self.adamw = optimisers.adamw([p for _, p in heads], config.optim, group.device)
         self.wrapped = group.wrap(network.Trunk(net))
 
     def set_rates(self, epoch: int) -> tuple[float, float]:
