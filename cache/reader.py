@@ -301,6 +301,12 @@ class CacheReader:
                 raise self._no_such(scene_id)
         return [_fingerprint(known[group][0]) for group, _ in places]
 
+    def split_fingerprint(self, split: str) -> str:
+        """Changes when a scene of a split comes, goes or changes. Errors as of `scene`."""
+        scenes = self.scene_ids(split)
+        content = "\n".join(f"{scene} {found}" for scene, found in zip(scenes, self.fingerprints(scenes), strict=True))
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
     def _no_such(self, scene_id: str) -> HiclError:
         return HiclError(f"{self.path}/{SCENES}/{scene_id}: no such scene in this cache; `hicl preprocess` makes it")
 

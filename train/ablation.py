@@ -13,7 +13,7 @@ from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader
 from hicl.errors import HiclError
 from hicl.files import locked
-from hicl.train import checkpoint, runs, stream
+from hicl.train import run_folder, runs
 from hicl.train.answers import Ensemble, Pool, name_of
 from hicl.train.config import EXPERIMENTS, Config
 from hicl.train.log import minutes
@@ -67,7 +67,7 @@ def table2(
     cache = open_cache(cache_path)
     cache.scene_ids("val")
     tasks = runs.tasks_of(cache_path, config, experiments, seeds, out, device, jobs)
-    data = stream.split_fingerprint(cache, "val")
+    data = cache.split_fingerprint("val")
     done = {task.run for task in tasks if _evaluated(task.run, data, task.config.experiment)}
     alone = labels_alone(cache)
     with locked(out):
@@ -75,8 +75,8 @@ def table2(
             say(line)
             done.add(run)
             results = _collect(out, config, seeds, experiments, cache, done) | {"labels_alone": alone}
-            checkpoint.replace_text(out / "table2.json", json.dumps(results, indent=1) + "\n")
-            checkpoint.replace_text(out / "table2.md", markdown(results))
+            run_folder.replace_text(out / "table2.json", json.dumps(results, indent=1) + "\n")
+            run_folder.replace_text(out / "table2.md", markdown(results))
             picture(results, out / "table2.png")
     return results
 
@@ -106,12 +106,12 @@ def _one(task: runs.Task) -> str:
 
     runs.train(task)
     cache, run, experiment = open_cache(task.cache), task.run, task.config.experiment
-    if not _evaluated(run, stream.split_fingerprint(cache, "val"), experiment):
+    if not _evaluated(run, cache.split_fingerprint("val"), experiment):
         model = inference.load(run, distributed.start(task.device).device)
         for ways in _readings(experiment).values():
             evaluate.save(evaluate.evaluate(model, cache, "val", False, *ways), run, cache)
     return (
-        f"{run.name}: mIoU {checkpoint.load_evaluation(run, 'val')['miou']:.2f}, {minutes(run):.1f} minutes of training"
+        f"{run.name}: mIoU {run_folder.load_evaluation(run, 'val')['miou']:.2f}, {minutes(run):.1f} minutes of training"
     )
 
 
@@ -122,13 +122,13 @@ def _readings(experiment: str) -> dict[str, tuple[Pool, Ensemble]]:
 
 
 def _scores(run: Path, ways: tuple[Pool, Ensemble]) -> dict:
-    return checkpoint.load_evaluation(run, name_of("val", *ways))
+    return run_folder.load_evaluation(run, name_of("val", *ways))
 
 
 def _evaluated(run: Path, data: str, experiment: str) -> bool:
     """Whether a run is finished, and scored on this very data."""
     try:
-        return checkpoint.has_model(run) and all(
+        return run_folder.has_model(run) and all(
             _scores(run, ways)["data"] == data for ways in _readings(experiment).values()
         )
     except FileNotFoundError:

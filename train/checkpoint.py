@@ -1,13 +1,7 @@
-"""What a run leaves on disk: safetensors and JSON, never pickle, each replaced in one step.
-
-A run's folder holds `config.toml`; while it trains `state.json` and the `state-<step>.safetensors` it names (network,
-heads, optimisers, random state: all that --resume needs); at its end `model.json` and `model.safetensors` (network and
-text embedding: all that inference needs, and no tensor of a correlation head).
-"""
+"""A run's tensors on disk: safetensors and never pickle, each file replaced in one step. `run_folder` has the rest."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,16 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hicl.errors import HiclError
-from hicl.files import part_of, replacing
-from hicl.read import read_json
-
-MODEL_FORMAT, STATE_FORMAT, VERSION = "hicl-model", "hicl-state", 1
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill, sees the old or the new text and nothing between."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+from hicl.files import replacing
+from hicl.train import run_folder
 
 
 def _replace_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -37,118 +23,40 @@ def _replace_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 def save_state(run: Path, step: int, tensors: dict[str, torch.Tensor], meta: dict) -> None:
     """Save a state to resume from; `state.json` names its tensors' file, so replacing it is what makes it current."""
-    name = _state_name(step)
+    name = run_folder.state_name(step)
     _replace_tensors(run / name, tensors)
-    meta = {"format": STATE_FORMAT, "version": VERSION, "step": step, "tensors": name} | meta
-    replace_text(run / "state.json", json.dumps(meta, indent=1))
-    _drop_tensors(run, but=name)
+    meta = {"format": run_folder.STATE, "version": run_folder.VERSION, "step": step, "tensors": name} | meta
+    run_folder.replace_text(run / "state.json", json.dumps(meta, indent=1))
+    run_folder.drop_tensors(run, but=name)
 
 
 def load_state(run: Path) -> tuple[dict[str, torch.Tensor], dict]:
     """Tensors and meta data of the last saved state. Raises HiclError where there is none, or a damaged one."""
-    path = run / "state.json"
-    meta = _read_json(path, STATE_FORMAT, "nothing to resume here; start without --resume")
-    step, log, identity = (meta.get(key) for key in ("step", "log", "identity"))
-    _assert_sound(
-        path,
-        step=type(step) is int and 0 <= step < 10**8,
-        tensors=type(step) is int and meta.get("tensors") == _state_name(step),  # and not a file elsewhere
-        config=isinstance(meta.get("config"), dict),
-        identity=isinstance(identity, dict) and {"classes", "width", "text", "data"} <= set(identity),
-        log=isinstance(log, dict) and _is_log(log.get("rows"), log.get("sums")),
-    )
+    meta = run_folder.state_meta(run)
     return _read_tensors(run / meta["tensors"]), meta
-
-
-def _state_name(step: int) -> str:
-    return f"state-{step:08d}.safetensors" if type(step) is int else ""
-
-
-def _is_log(rows: Any, sums: Any) -> bool:
-    """Whether these are what `log.Log.state` gives."""
-    rows_sound = isinstance(rows, list) and all(
-        isinstance(row, dict) and all(map(_is_number, row.values())) for row in rows
-    )
-    return rows_sound and isinstance(sums, dict) and all(map(_is_sum, sums.values()))
-
-
-def _is_sum(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[1] > 0
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300
-
-
-def _assert_sound(path: Path, **sound: bool) -> None:
-    wrong = [key for key, value in sound.items() if not value]
-    if wrong:
-        raise HiclError(f"{path}: {wrong[0]}: missing, or not what hicl writes there; the file is damaged")
-
-
-def drop_state(run: Path) -> None:
-    """Remove a finished run's state: it can't be trained on, its learning rate has reached 0."""
-    (run / "state.json").unlink(missing_ok=True)
-    _drop_tensors(run)
-
-
-def _drop_tensors(run: Path, but: str = "") -> None:
-    every = run / "state-*.safetensors"
-    for pattern in (every.name, part_of(every).name):  # half-written ones of a killed run too
-        for old in run.glob(pattern):
-            if old.name != but:
-                old.unlink(missing_ok=True)
-
-
-def has_state(run: Path) -> bool:
-    """Whether a run was begun in this folder."""
-    return (run / "state.json").exists()
-
-
-def has_model(run: Path) -> bool:
-    """Whether a run was finished in this folder."""
-    return (run / "model.json").exists()
 
 
 def save_model(run: Path, net: nn.Module, text: torch.Tensor, meta: dict) -> None:
     """Save what inference needs: the network's tensors as `net.*`, and `text` [C, d]."""
     tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
     _replace_tensors(run / "model.safetensors", tensors | {"text": text})
-    meta = {"format": MODEL_FORMAT, "version": VERSION} | meta
-    replace_text(run / "model.json", json.dumps(meta, indent=1))
+    meta = {"format": run_folder.MODEL, "version": run_folder.VERSION} | meta
+    run_folder.replace_text(run / "model.json", json.dumps(meta, indent=1))
 
 
 def load_model(run: Path) -> tuple[dict[str, torch.Tensor], dict]:
     """Tensors and meta data of a finished model. Raises HiclError where there is none, or a damaged one."""
-    path, file = run / "model.json", run / "model.safetensors"
-    meta = _read_json(path, MODEL_FORMAT, "no finished model; train one with `hicl train --out …`")
-    classes = meta.get("classes")
-    _assert_sound(
-        path,
-        classes=isinstance(classes, list) and len(classes) > 0 and all(isinstance(name, str) for name in classes),
-        config=isinstance(meta.get("config"), dict),
-        teacher=isinstance(meta.get("teacher"), dict | None),
-    )
+    meta, file = run_folder.model_meta(run), run / "model.safetensors"
     tensors = _read_tensors(file)
     text = tensors.get("text")
     if text is None or text.ndim != 2 or text.dtype != torch.float32 or not text.numel():
         raise HiclError(f"{file}: no tensor 'text' of float32 [classes, width]; the file is damaged")
     if len(text) != len(meta["classes"]):
-        raise HiclError(f"{file}: text of {len(text)} classes, but {path} names {len(meta['classes'])}")
+        raise HiclError(f"{file}: text of {len(text)} classes, but model.json names {len(meta['classes'])}")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise HiclError(f"{file}: {name} is not finite; the file is damaged")
     return tensors, meta
-
-
-def load_evaluation(run: Path, name: str) -> dict:
-    """What `evaluate.save` wrote, by `answers.name_of`. Raises `FileNotFoundError`, or `HiclError` if it is damaged."""
-    path = run / f"evaluation-{name}.json"
-    found = read_json(path)
-    kinds = {"miou": float, "accuracy": float, "iou": dict, "protocol": str, "data": str}
-    if not isinstance(found, dict) or not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
-        raise HiclError(f"{path}: not what `hicl evaluate` writes; delete it and evaluate again")
-    return found
 
 
 def assert_fits(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, where: Path) -> None:
@@ -222,16 +130,6 @@ def restore_optimiser(
     for name, values in state.items():
         if values:
             optimiser.state[parameters[name]].update(values)
-
-
-def _read_json(path: Path, kind: str, missing: str) -> dict:
-    try:
-        meta = read_json(path)
-    except FileNotFoundError:
-        raise HiclError(f"{path}: {missing}") from None
-    if not isinstance(meta, dict) or meta.get("format") != kind or meta.get("version") != VERSION:
-        raise HiclError(f"{path}: not a {kind} of version {VERSION}")
-    return meta
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -20,10 +20,9 @@ from hicl.cache.schema import NO_LABEL
 from hicl.errors import HiclError
 from hicl.metrics import confusion, iou
 from hicl.progress import Progress
-from hicl.train import checkpoint
+from hicl.train import run_folder
 from hicl.train.answers import Ensemble, Pool, classes_of, name_of
 from hicl.train.inference import Model
-from hicl.train.stream import split_fingerprint
 
 
 @dataclass(frozen=True)
@@ -171,9 +170,9 @@ def save(scores: Scores, run: Path, cache: CacheReader) -> Path:
         "iou": {n: None if np.isnan(v) else 100 * v for n, v in zip(scores.classes, scores.iou, strict=True)},
         "protocol": protocol(scores),
         "dataset": cache.dataset,
-        "data": split_fingerprint(cache, scores.split),
+        "data": cache.split_fingerprint(scores.split),
         "confusion": scores.confusion.tolist(),
     }
     path = run / f"evaluation-{name_of(scores.split, scores.pool, scores.ensemble)}.json"
-    checkpoint.replace_text(path, json.dumps(result, indent=1))
+    run_folder.replace_text(path, json.dumps(result, indent=1))
     return path

@@ -23,8 +23,8 @@ from hicl.train.config import FEATURES, Config, StreamConfig
 from hicl.train.kernels import grid_shape, label_histogram, voxel_features, voxelise
 from hicl.train.network import Network
 from hicl.train.objectives.losses import pair_cross_entropy
+from hicl.train.order import epoch_order
 from hicl.train.reading import network_input
-from hicl.train.stream import epoch_order, split_fingerprint
 
 
 def labelled_scenes(names: list[str], share: float, seed: int) -> list[str]:
@@ -93,7 +93,7 @@ def finetune(
         "config": dataclasses.asdict(config),
         "classes": list(cache.classes),
         "text": cache.fingerprint,
-        "data": split_fingerprint(cache, "train"),
+        "data": cache.split_fingerprint("train"),
         "labelled": names,
         "linear": linear,
         "pretrained": model_digest(model),

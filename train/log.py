@@ -9,7 +9,7 @@ from typing import Any
 from hicl.errors import HiclError
 from hicl.progress import Progress
 from hicl.read import read_bytes
-from hicl.train.checkpoint import replace_text
+from hicl.train.run_folder import replace_text
 
 _BEFORE, _BEHIND = ("epoch", "step"), ("lr", "head_lr", "steps_per_s", "points_per_s", "wait_share", "miou")
 _NO_LOSS = ("points", "wait", "busy")

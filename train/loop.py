@@ -16,7 +16,7 @@ from hicl.cache.reader import CacheReader
 from hicl.config import flat, shown, to_toml
 from hicl.errors import HiclError
 from hicl.files import locked, part_of
-from hicl.train import checkpoint, distributed, evaluate, inference, stream
+from hicl.train import checkpoint, distributed, evaluate, inference, order, run_folder, stream
 from hicl.train.config import FREE_ON_RESUME, Config, check, stored
 from hicl.train.distributed import Group
 from hicl.train.learner import Learner
@@ -46,12 +46,12 @@ def train(
         torch.set_num_threads(config.threads)
     source = stream.make_source(cache, kind(config).needs(config), config.heads, config.seed, config.reading)
     epochs = config.schedule.epochs
-    steps = stream.plan(len(source.scenes), config.schedule.batch, config.seed, epochs, group.rank, group.world)
+    steps = order.plan(len(source.scenes), config.schedule.batch, config.seed, epochs, group.rank, group.world)
     identity = {
         "classes": list(cache.classes),
         "width": int(cache.text.shape[1]),
         "text": cache.fingerprint,
-        "data": stream.split_fingerprint(cache, "train"),
+        "data": cache.split_fingerprint("train"),
     }
     with locked(out) if group.leads else contextlib.nullcontext():
         _train(cache, config, out, resume, show, group, source, steps, identity)
@@ -106,7 +106,7 @@ def _train(
             "config": dataclasses.asdict(config),
         }
         checkpoint.save_model(out, learner.modules["net"], learner.text, meta | identity | {"step": len(steps)})
-        checkpoint.drop_state(out)
+        run_folder.drop_state(out)
 
 
 def _save(learner: Learner, out: Path, step: int, config: Config, identity: dict, log: Log) -> None:
@@ -131,10 +131,10 @@ def _validate(learner: Learner, cache: CacheReader) -> float:
 
 def _open_run(out: Path, config: Config, identity: dict, resume: bool, group: Group) -> tuple[dict, dict]:
     """(tensors, meta) of the state to continue from, both empty for a new run, whose folder is made here."""
-    if checkpoint.has_model(out):
-        checkpoint.drop_state(out)  # of a run that was killed when it had just written its model
+    if run_folder.has_model(out):
+        run_folder.drop_state(out)  # of a run that was killed when it had just written its model
         raise HiclError(f"{out}: holds a finished run; choose another --out")
-    begun = checkpoint.has_state(out)
+    begun = run_folder.has_state(out)
     if begun and not resume:
         raise HiclError(f"{out}: holds an unfinished run; continue it with --resume, or choose another --out")
     if resume and not begun and not (out / "config.toml").exists():
@@ -150,7 +150,7 @@ def _open_run(out: Path, config: Config, identity: dict, resume: bool, group: Gr
         tensors, state = checkpoint.load_state(out)
         _same_run(out, state, config, identity)
     if group.leads:
-        checkpoint.replace_text(out / "config.toml", to_toml(config))
+        run_folder.replace_text(out / "config.toml", to_toml(config))
     group.wait()
     return tensors, state
 

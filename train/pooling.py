@@ -6,19 +6,22 @@ pooling features pools log-probabilities, for any words; and so does pooling wha
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from hicl.cache.schema import NO_LABEL
+
+if TYPE_CHECKING:  # those who ask images alone do without
+    import torch
 
 # What every class has beside what the images give it, where that is multiplied with a network's probabilities.
 DOUBT = 0.02
 
 
 def set_means(
-    pieces: Iterable[tuple[np.ndarray, torch.Tensor]], voxel_of_point: np.ndarray, sets: np.ndarray
-) -> torch.Tensor:
+    pieces: Iterable[tuple[np.ndarray, "torch.Tensor"]], voxel_of_point: np.ndarray, sets: np.ndarray
+) -> "torch.Tensor":
     """The mean feature of the points of each set, every point having its voxel's.
 
     Args:
@@ -32,6 +35,8 @@ def set_means(
     Raises:
         ValueError: `sets` is not an integer from 0 on for each point.
     """
+    import torch
+
     if sets.shape != voxel_of_point.shape or sets.dtype.kind not in "iu" or (len(sets) and sets.min() < 0):
         raise ValueError(
             f"sets: expected whole numbers from 0, [{len(voxel_of_point)}], found {sets.dtype} {sets.shape}"

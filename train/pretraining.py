@@ -10,10 +10,9 @@ from hicl.cache.opening import open_cache
 from hicl.cache.reader import CacheReader
 from hicl.errors import HiclError
 from hicl.files import locked
-from hicl.train import checkpoint, distributed, evaluate, inference
+from hicl.train import checkpoint, distributed, evaluate, inference, run_folder
 from hicl.train.finetune import finetune, model_digest
 from hicl.train.runs import of_seeds, over_seeds, with_spread
-from hicl.train.stream import split_fingerprint
 
 SCRATCH = "random start"
 
@@ -50,7 +49,7 @@ def table(
             for name, model in [(SCRATCH, models[0]), *zip(names, models, strict=True)]:
                 for share in shares:
                     run = out / "runs" / f"{name.replace(' ', '-')}-{percent(share)}{'-linear' * linear}-seed{seed}"
-                    if checkpoint.has_model(run):
+                    if run_folder.has_model(run):
                         _assert_same(run, cache, model, steps)
                     else:
                         shutil.rmtree(run, ignore_errors=True)  # what one that was killed left
@@ -61,15 +60,15 @@ def table(
                     found |= over_seeds(found["miou"])
                     say(f"{name}, {percent(share)} of the labels, seed {seed}: mIoU {scores['miou']:.2f}")
                     results["protocol"] = scores["protocol"]
-                    checkpoint.replace_text(out / "pretraining.json", json.dumps(results, indent=1) + "\n")
-                    checkpoint.replace_text(out / "pretraining.md", markdown(results))
+                    run_folder.replace_text(out / "pretraining.json", json.dumps(results, indent=1) + "\n")
+                    run_folder.replace_text(out / "pretraining.md", markdown(results))
     return results
 
 
 def _assert_same(run: Path, cache: CacheReader, model: Path, steps: int) -> None:
     """Raise `HiclError` where a finished run began or learnt otherwise."""
     meta = checkpoint.load_model(run)[1]
-    now = {"pretrained": model_digest(model), "data": split_fingerprint(cache, "train"), "step": steps}
+    now = {"pretrained": model_digest(model), "data": cache.split_fingerprint("train"), "step": steps}
     if changed := [key for key in now if meta.get(key) != now[key]]:
         raise HiclError(
             f"{run}: finished with other settings ({', '.join(changed)}); delete it or choose another --out"
@@ -79,12 +78,12 @@ def _assert_same(run: Path, cache: CacheReader, model: Path, steps: int) -> None
 def _scores(run: Path, cache: CacheReader, device: str) -> dict:
     """How a finished run scores; evaluated where it wasn't on this very data."""
     with contextlib.suppress(FileNotFoundError):
-        found = checkpoint.load_evaluation(run, "val")
-        if found["data"] == split_fingerprint(cache, "val"):
+        found = run_folder.load_evaluation(run, "val")
+        if found["data"] == cache.split_fingerprint("val"):
             return found
     tuned = inference.load(run, distributed.start(device).device)
     evaluate.save(evaluate.evaluate(tuned, cache), run, cache)
-    return checkpoint.load_evaluation(run, "val")
+    return run_folder.load_evaluation(run, "val")
 
 
 def percent(share: float) -> str:

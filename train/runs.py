@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from hicl.config import flat, shown
 from hicl.errors import HiclError
 from hicl.processes import pool
 from hicl.progress import Progress
-from hicl.train import checkpoint, stream
+from hicl.train import order, run_folder
 from hicl.train.config import FREE_ON_RESUME, OBJECTIVES, Config, stored
 from hicl.train.log import read_log
 
@@ -52,7 +52,7 @@ def tasks_of(
 def n_steps(cache: CacheReader, config: Config) -> int:
     """Steps of a run."""
     schedule = config.schedule
-    return len(stream.plan(len(cache.scene_ids("train")), schedule.batch, config.seed, schedule.epochs, 0, 1))
+    return len(order.plan(len(cache.scene_ids("train")), schedule.batch, config.seed, schedule.epochs, 0, 1))
 
 
 def train(task: Task) -> None:
@@ -60,16 +60,19 @@ def train(task: Task) -> None:
     # Here and not above: the parent of many jobs trains nothing, and spconv takes seconds to import.
     from hicl.train import loop
 
-    if not checkpoint.has_model(task.run):
-        resume = checkpoint.has_state(task.run)
+    if not run_folder.has_model(task.run):
+        resume = run_folder.has_state(task.run)
         loop.train(task.cache, task.config, task.run, resume=resume, device=task.device, show=task.show)
-    checkpoint.drop_state(task.run)  # of one that was killed when it had just written its model
+    run_folder.drop_state(task.run)  # of one that was killed when it had just written its model
 
 
 def each_done(
     title: str, tasks: Sequence[Task], work: Callable[[Task], str], jobs: int, steps: int
 ) -> Iterator[tuple[Path, str]]:
-    """(folder, what `work` says) of each run as it ends, `jobs` at a time in processes of their own. steps: of each."""
+    """(folder, what `work` says) of each run as it ends, `jobs` at a time in processes of their own. steps: of each.
+
+    Raises `HiclError` where such a process is killed.
+    """
     runs = [task.run for task in tasks]
     if jobs == 1:
         for task in tasks:
@@ -84,6 +87,11 @@ def each_done(
                 at = {run: min(_last_step(run), steps) for run in runs}
                 bar.note = ", ".join(f"{run.name} {100 * at[run] // steps} %" for run in runs if 0 < at[run] < steps)
                 bar.update(sum(at.values()) - bar.done)
+        except BrokenExecutor:
+            raise HiclError(
+                f"{title}: a run was killed, likely for memory; use fewer --jobs (now {jobs}). The same command keeps"
+                " what is finished and continues the rest"
+            ) from None
         finally:
             processes.shutdown(cancel_futures=True)
 
@@ -98,14 +106,14 @@ def _last_step(run: Path) -> int:
 
 def assert_same(task: Task) -> None:
     """Raise `HiclError` where a task's run is finished with other settings, or on another cache."""
-    if not checkpoint.has_model(task.run):
+    if not run_folder.has_model(task.run):
         return
     cache = open_cache(task.cache)
-    _, meta = checkpoint.load_model(task.run)
+    meta = run_folder.model_meta(task.run)
     had = flat(stored(Config(), meta["config"], str(task.run / "model.json")))
     new = flat(task.config)
     changed = [f"{k} was {shown(had[k])}, is {new[k]!r}" for k in new if k not in FREE_ON_RESUME and had[k] != new[k]]
-    if meta.get("text") != cache.fingerprint or meta.get("data") != stream.split_fingerprint(cache, "train"):
+    if meta.get("text") != cache.fingerprint or meta.get("data") != cache.split_fingerprint("train"):
         changed.append("the cache is another, or changed")
     if changed:
         raise HiclError(

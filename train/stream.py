@@ -4,7 +4,6 @@ A batch depends on (seed, epoch, scenes) alone: not on the number of workers, th
 before. That is what makes --resume exact. `points/label` is never read here.
 """
 
-import hashlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,43 +61,6 @@ def make_source(
     needs.assert_met(cache.scene(scenes[0]))
     fingerprints = tuple(cache.fingerprints(scenes))
     return Source(cache.path, scenes, fingerprints, needs, heads, seed, config)
-
-
-def split_fingerprint(cache: CacheReader, split: str) -> str:
-    """Changes when a scene of a split comes, goes or changes."""
-    scenes = cache.scene_ids(split)
-    content = "\n".join(f"{scene} {found}" for scene, found in zip(scenes, cache.fingerprints(scenes), strict=True))
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def epoch_order(n_scenes: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
-    """Scene numbers of each step of an epoch: a random order, cut into full batches.
-
-    What doesn't fill a batch is left for another epoch: an inter-scene head needs scenes to relate. A cache of fewer
-    scenes than a batch gives one smaller batch.
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(n_scenes).tolist()
-    batch = min(batch, n_scenes)
-    return [order[i : i + batch] for i in range(0, n_scenes - batch + 1, batch)]
-
-
-def plan(n_scenes: int, batch: int, seed: int, epochs: int, rank: int = 0, world: int = 1) -> list[tuple[int, list]]:
-    """(epoch, scene numbers) of every step of a run, for one of `world` processes: each takes an equal part of a step.
-
-    Raises:
-        HiclError: a step's scenes can't be divided equally among the processes.
-    """
-    if min(batch, n_scenes) % world:
-        raise HiclError(
-            f"a step of {min(batch, n_scenes)} scenes can't be divided among {world} processes;"
-            " set schedule.batch to a multiple (and have as many training scenes)"
-        )
-    part = min(batch, n_scenes) // world
-    return [
-        (epoch, scenes[rank * part : (rank + 1) * part])
-        for epoch in range(epochs)
-        for scenes in epoch_order(n_scenes, batch, seed, epoch)
-    ]
 
 
 def make_batch(cache: CacheReader, source: Source, epoch: int, numbers: list[int]) -> Batch:

@@ -13,7 +13,7 @@ from hicl.cache.reader import CacheReader
 from hicl.errors import HiclError
 from hicl.files import locked
 from hicl.read import read_json
-from hicl.train import checkpoint, runs, stream
+from hicl.train import run_folder, runs, stream
 from hicl.train.config import Config
 from hicl.train.log import minutes
 from hicl.train.objectives import kind
@@ -81,8 +81,8 @@ def table1(
 
 
 def _write(out: Path, results: dict) -> None:
-    checkpoint.replace_text(out / "table1.json", json.dumps(results, indent=1) + "\n")
-    checkpoint.replace_text(out / "table1.md", markdown(results))
+    run_folder.replace_text(out / "table1.json", json.dumps(results, indent=1) + "\n")
+    run_folder.replace_text(out / "table1.md", markdown(results))
 
 
 def _absent(cache: CacheReader, config: Config, student: Path | None) -> dict[str, str]:
@@ -159,7 +159,7 @@ def _score(cache: CacheReader, name: str, model: "Model | None" = None) -> dict:
         raise HiclError(f"{cache.path}: no scene of split 'val' has true labels, so there is no mIoU")
     lidarseg = cache.dataset == "nuscenes"
     return {
-        "data": stream.split_fingerprint(cache, "val"),
+        "data": cache.split_fingerprint("val"),
         "rows": {
             how: {part: metrics.scores(counted[how, part], lidarseg) for part in PARTS}
             | {"bytes": read[how] / n_scenes}
@@ -170,7 +170,7 @@ def _score(cache: CacheReader, name: str, model: "Model | None" = None) -> dict:
 
 def _save(folder: Path, scores: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.replace_text(folder / _SCORES, json.dumps(scores, indent=1) + "\n")
+    run_folder.replace_text(folder / _SCORES, json.dumps(scores, indent=1) + "\n")
 
 
 def _load(folder: Path) -> dict:
@@ -189,8 +189,8 @@ def _is_scored(folder: Path, cache: CacheReader, name: str) -> bool:
     if name == STUDENT:
         return True
     answers = {row.answer for row in ROWS.values() if row.run == name}
-    same = found["data"] == stream.split_fingerprint(cache, "val") and answers <= set(found["rows"])
-    return same and (name == LABELS or checkpoint.has_model(folder))
+    same = found["data"] == cache.split_fingerprint("val") and answers <= set(found["rows"])
+    return same and (name == LABELS or run_folder.has_model(folder))
 
 
 def _score_student(folder: Path | None, cache: CacheReader) -> dict:

@@ -10,7 +10,7 @@ import time
 import torch
 
 from hicl.cache.opening import open_cache
-from hicl.train import distributed, fused, stream
+from hicl.train import distributed, fused, order, stream
 from hicl.train.config import OBJECTIVES, load
 from hicl.train.kernels import warm_up
 from hicl.train.learner import Learner
@@ -36,7 +36,7 @@ def main() -> None:
         source = stream.make_source(cache, kind(config).needs(config), config.heads, 0, config.reading)
         runs[name] = source, Learner(config, text, group)
     # The last epochs, in which all of a method's terms are on.
-    plan = stream.plan(len(cache.scene_ids("train")), base.schedule.batch, 0, base.schedule.epochs)[-args.steps - 2 :]
+    plan = order.plan(len(cache.scene_ids("train")), base.schedule.batch, 0, base.schedule.epochs)[-args.steps - 2 :]
     times = {name: [] for name in runs}
     for step in plan:
         for name, (source, learner) in runs.items():  # one after another, by processor time: others may be at work

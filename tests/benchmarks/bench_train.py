@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from synthetic_rooms import make_cache
 
 from hicl.cache.opening import open_cache
-from hicl.train import distributed, layers, minkunet, stream
+from hicl.train import distributed, layers, minkunet, order, stream
 from hicl.train.config import load
 from hicl.train.kernels import label_histogram, voxelise, warm_up
 from hicl.train.learner import Learner
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def _plan(source, config, epoch):
-    return [(epoch, scenes) for scenes in stream.epoch_order(len(source.scenes), config.schedule.batch, 0, epoch)]
+    return [(epoch, scenes) for scenes in order.epoch_order(len(source.scenes), config.schedule.batch, 0, epoch)]
 
 
 def _bench_scene(cache, source, config) -> None:

@@ -28,7 +28,7 @@ from synthetic_rooms import make_cache
 
 from hicl.cache.opening import open_cache
 from hicl.devices import checked_device
-from hicl.train import distributed, layers, stream
+from hicl.train import distributed, layers, order, stream
 from hicl.train.config import Config, load
 from hicl.train.distributed import Group
 from hicl.train.kernels import warm_up
@@ -112,7 +112,7 @@ def train(cache_path: Path, overrides: dict, device: torch.device, steps: int) -
         for name, tf32, bf16, _ in ARITHMETICS if gpu else ARITHMETICS[:1]:
             config = load("scannet", None, overrides | change | {"optim.bf16": bf16, "stream.workers": workers})
             source = stream.make_source(cache, Needs("refined"), config.heads, 0, config.reading)
-            plan = stream.plan(len(source.scenes), config.schedule.batch, 0, 10_000)[: steps + 3]
+            plan = order.plan(len(source.scenes), config.schedule.batch, 0, 10_000)[: steps + 3]
             learner = learner_on(device, config, cache.text)
             arithmetic(tf32)
             if gpu:

@@ -292,7 +292,7 @@ def _make_model(folder: Path) -> None:
 
 def _read_model(folder: Path):
     from hicl.pipeline.teacher.choice import same_teacher
-    from hicl.train import checkpoint, inference
+    from hicl.train import inference, run_folder
     from hicl.train.log import minutes, read_log
 
     model = inference.load(folder)
@@ -300,7 +300,7 @@ def _read_model(folder: Path):
     prediction = model.predict(xyz, (255 * xyz).astype("u1"))
     found: list = [model.classes, model.voxel_size, prediction.label, prediction.score]
     found.append(_or_error_of_teacher(same_teacher, model.teacher))
-    found += [checkpoint.load_evaluation(folder, "val")["miou"], read_log(folder), minutes(folder)]
+    found += [run_folder.load_evaluation(folder, "val")["miou"], read_log(folder), minutes(folder)]
     return found
 
 

@@ -15,7 +15,7 @@ from synthetic_rooms import TINY, make_cache
 
 from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
-from hicl.train import ablation, checkpoint, distributed, inference, loop, minkunet, stream
+from hicl.train import ablation, distributed, inference, loop, minkunet, run_folder, stream
 from hicl.train.config import EXPERIMENTS, load
 from hicl.train.learner import Learner
 from hicl.train.taught import Needs
@@ -87,7 +87,7 @@ def test_a_saved_model_is_the_network_and_the_text(finished):
     assert not any(word in name for name in tensors for word in ("qkv", "fc1", "intra", "inter", "norm1"))
     model = inference.load(finished, torch.device("cpu"))
     assert model.net.head.out_features == 8
-    assert not checkpoint.has_state(finished) and not list(finished.glob("state-*"))
+    assert not run_folder.has_state(finished) and not list(finished.glob("state-*"))
     assert not [p for p in finished.rglob("*") if p.suffix in (".pt", ".pth", ".pkl", ".bin")]
 
 
@@ -122,7 +122,7 @@ def test_a_killed_run_resumes_to_the_same_weights(cache, finished, tmp_path, mon
     monkeypatch.setattr(Learner, "step", killing)
     with pytest.raises(KeyboardInterrupt):
         loop.train(cache, config, tmp_path / "V")
-    assert checkpoint.has_state(tmp_path / "V") == (killed_at > 5) and not checkpoint.has_model(tmp_path / "V")
+    assert run_folder.has_state(tmp_path / "V") == (killed_at > 5) and not run_folder.has_model(tmp_path / "V")
     monkeypatch.setattr(Learner, "step", step)
     loop.train(cache, config, tmp_path / "V", resume=True)
     assert (tmp_path / "V" / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
@@ -172,13 +172,13 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_weights(cache, tmp_path)
     command = ["-m", "hicl", "train", "--cache", cache, "--config", settings, "--device", "cpu", "--out", run]
     child = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.DEVNULL, start_new_session=True)
     try:
-        while not checkpoint.has_state(run):
+        while not run_folder.has_state(run):
             assert child.poll() is None, "training ended before a state was saved"
             time.sleep(0.01)
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-    assert not checkpoint.has_model(run)
+    assert not run_folder.has_model(run)
     loop.train(cache, config, run, resume=True)
     assert (run / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
     assert _numbers(run) == _numbers(undisturbed)
@@ -268,13 +268,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_scene(cache, tmp_
     monkeypatch.setattr(stream, "make_batch", spoiled)
     with pytest.raises(HiclError, match="not finite .* scene train01;") as caught:
         loop.train(cache, _config(), tmp_path / "V")
-    assert "train00" not in str(caught.value) and not checkpoint.has_model(tmp_path / "V")
+    assert "train00" not in str(caught.value) and not run_folder.has_model(tmp_path / "V")
 
 
 def test_a_rate_that_explodes_is_an_error_and_no_model(cache, tmp_path):
     with pytest.raises(HiclError, match="lower optim.lr"):
         loop.train(cache, _config("I", optim__lr=1e20), tmp_path / "I")
-    assert not checkpoint.has_model(tmp_path / "I")
+    assert not run_folder.has_model(tmp_path / "I")
 
 
 def test_out_of_memory_says_what_to_lower(cache, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from synthetic_rooms import CLASSES, make_cache
 
 from hicl.cache.opening import open_cache
 from hicl.errors import HiclError
-from hicl.train import stream
+from hicl.train import order, stream
 from hicl.train.config import HeadConfig, StreamConfig
 from hicl.train.taught import Needs
 
@@ -32,7 +32,7 @@ def _bytes(batch: stream.Batch) -> list[bytes]:
 
 
 def _all(source, first=0, epochs=3):
-    steps = stream.plan(len(source.scenes), 2, source.seed, epochs)
+    steps = order.plan(len(source.scenes), 2, source.seed, epochs)
     return [_bytes(batch) for batch in stream.batches(source, steps, first)]
 
 
@@ -104,19 +104,19 @@ def test_a_scene_does_not_depend_on_its_neighbours(cache):
 
 
 def test_every_epoch_visits_scenes_once_in_full_batches():
-    visits = Counter(s for epoch in range(40) for step in stream.epoch_order(11, 4, 0, epoch) for s in step)
-    assert all(len(step) == 4 for step in stream.epoch_order(11, 4, 0, 0))
+    visits = Counter(s for epoch in range(40) for step in order.epoch_order(11, 4, 0, epoch) for s in step)
+    assert all(len(step) == 4 for step in order.epoch_order(11, 4, 0, 0))
     assert sum(visits.values()) == 40 * 8 and min(visits.values()) > 15  # the rest of an epoch is never the same
-    assert stream.epoch_order(3, 8, 0, 0) == [stream.epoch_order(3, 8, 0, 0)[0]]
-    assert len(stream.plan(1201, 8, 0, 120)) * 8 == 144_000
+    assert order.epoch_order(3, 8, 0, 0) == [order.epoch_order(3, 8, 0, 0)[0]]
+    assert len(order.plan(1201, 8, 0, 120)) * 8 == 144_000
 
 
 def test_processes_share_a_step_without_overlap():
-    whole = stream.plan(10, 4, 0, 2)
-    parts = [stream.plan(10, 4, 0, 2, rank, 2) for rank in (0, 1)]
+    whole = order.plan(10, 4, 0, 2)
+    parts = [order.plan(10, 4, 0, 2, rank, 2) for rank in (0, 1)]
     assert [(e, a + b) for (e, a), (_, b) in zip(*parts, strict=True)] == whole
     with pytest.raises(HiclError, match="3 processes"):
-        stream.plan(10, 4, 0, 1, 0, 3)
+        order.plan(10, 4, 0, 1, 0, 3)
 
 
 def test_a_scene_without_a_labelled_pair_is_named(tmp_path):
@@ -133,7 +133,7 @@ def test_a_scene_without_a_labelled_pair_is_named(tmp_path):
 
 def test_a_cache_that_changes_under_a_run_stops_it(tmp_path):
     path = make_cache(tmp_path / "cache", train=2, val=0)
-    steps = stream.plan(2, 2, 0, 3)
+    steps = order.plan(2, 2, 0, 3)
     running = stream.batches(_source(path), steps)
     next(running)
     meta = path / "scenes" / "train01" / "zarr.json"
@@ -146,7 +146,7 @@ def test_errors_travel_out_of_a_worker_as_values_of_one_line(tmp_path):
     path = make_cache(tmp_path / "cache", train=2, val=0)
     source = _source(path)
     (path / "scenes" / "train00" / "sets" / "id" / "c" / "0").unlink()
-    error = stream._Batches(source, stream.plan(2, 2, 0, 1))[0]
+    error = stream._Batches(source, order.plan(2, 2, 0, 1))[0]
     assert isinstance(error, HiclError) and "\n" not in str(error) and "sets/id" in str(error)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # how a DataLoader's queue carries it
 
@@ -161,4 +161,4 @@ def test_a_worker_that_dies_is_an_error_with_the_way_out(cache, monkeypatch):
 
     monkeypatch.setattr(stream, "DataLoader", Dying)
     with pytest.raises(HiclError, match="lower stream.workers"):
-        list(stream.batches(_source(cache), stream.plan(4, 2, 0, 1)))
+        list(stream.batches(_source(cache), order.plan(4, 2, 0, 1)))
