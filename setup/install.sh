@@ -59,10 +59,14 @@ install() {
         { [ -z "${TORCH_INDEX:-}" ] || install --no-deps --index-url "$TORCH_INDEX" torch torchvision; } &&
         install --no-build-isolation --editable ".[$extra]"
 } || fail "failed after $(passed): needed are a package index that answers (else pip speaks of a conflict) and $more GB"
-# Byte code, by all cores: where none may be written later ($PYTHONDONTWRITEBYTECODE, a read-only image) every command would
-# parse PyTorch anew, for half of what `hicl predict` takes. Some packages have files for other versions of Python.
+# What the first commands would wait for. Byte code: where none may be written later ($PYTHONDONTWRITEBYTECODE, a read-only
+# image) every command would parse PyTorch anew, half of what `hicl predict` takes; some packages have files for other
+# versions of Python. Beside it numba's kernels, for this processor; on another they are compiled when they are needed.
+"$venv/bin/python" setup/kernels.py >/dev/null 2>&1 || : &
+kernels=$!
 env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -m compileall -q -j 0 -x '/tests?/' \
     "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" hicl cache pipeline train >/dev/null || :
+wait $kernels
 rm -rf "$venv/tmp" "$venv/.incomplete"
 [ "$extra" != test ] || extra="viz test" # which has all of the other
 echo "$now $extra " >"$venv/.installed"

@@ -132,7 +132,9 @@ def find_neighbours(keys, order, steps, inputs, outputs):
                 outputs[k, found] = inputs[26 - k, found] = order[i]
                 found += 1
         counts[k] = counts[26 - k] = found
-    inputs[13], outputs[13], counts[13] = order, order, n
+    for i in range(n):  # assigned as a whole, rows would compile an error's message of their shapes, as much again
+        inputs[13, i] = outputs[13, i] = order[i]
+    counts[13] = n
     return counts
 
 
