@@ -230,3 +230,14 @@ def test_scenes_share_one_teacher_and_its_bytes_do_not_depend_on_the_workers(tmp
     assert one == two == three
     assert len(as_on_a_gpu) == 1
     assert open_cache(tmp_path / "cache3").scene("corner4").read("features/grid").shape[0] == 14
+
+
+def test_an_unknown_device_is_said_before_anything_is_compiled(tmp_path, tiny_clip, monkeypatch):
+    write_scan(tmp_path / "scans" / "corner", frames=2)
+    monkeypatch.setattr(run, "_compile_beside", lambda: pytest.fail("kernels are compiled"))
+    config = PreprocessConfig(clip=tiny_clip.vit.config, weights=tiny_clip.vit.weights, short_side=64)
+    scenes = [(scene, "test") for scene in rgbd.find_scenes(tmp_path / "scans", 1)]
+    source = run.Source("rgbd", tmp_path / "scans", scenes, ())
+    with pytest.raises(HiclError, match=r"^--device tpu: unknown; known are auto, cpu, cuda$"):
+        run.preprocess(source, tmp_path / "cache", config, ClassList.of(CLASSES), 1, "tpu", lambda _: None)
+    assert not list((tmp_path / "cache").glob("*"))
