@@ -39,7 +39,7 @@ TARGET = 80  # scenes/s
 # Points, views, size and furniture of a room, and width of the teacher.
 ROOMS = {
     "scannet": dict(n_points=150_000, n_views=30, size=4.5, boxes=14, width=512),
-    "miniature": dict(n_points=26_000, n_views=24, size=4.0, boxes=12, width=32),
+    "miniature": dict(n_points=26_000, n_views=24, size=4.0, boxes=12, width=64),
 }
 
 # What a step did before, by the attribute that does it now: spconv's Native algorithm on voxels as they come; the
