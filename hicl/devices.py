@@ -43,8 +43,8 @@ def products_by_onednn() -> bool:
 
     has, name = get_host_cpu_features(), get_host_cpu_name()
     wide = has.get("avx512f", False) and not has.get("amx-tile", False)
-    generation = name.removeprefix("znver")
-    return wide and generation != name and int(generation) >= 5 and not torch.cuda.is_available()
+    zen = int(name.removeprefix("znver")) if name.startswith("znver") else 0
+    return wide and zen >= 5 and not torch.cuda.is_available()
 
 
 @dataclass
